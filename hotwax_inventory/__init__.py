@@ -1,0 +1,1 @@
+"""Inventory in step between NetSuite files, HotWax availability rules and Shopify."""

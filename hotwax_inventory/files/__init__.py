@@ -1,0 +1,1 @@
+"""Stage 1: files on SFTP become landed, registered files, each exactly once."""

@@ -1,0 +1,1 @@
+"""Stage 2: landed files become typed rows, and refused rows with reasons."""

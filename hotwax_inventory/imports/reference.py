@@ -1,0 +1,302 @@
+"""The reference data: products, facilities, groups, stores, shops and their mappings, from CSVs in one directory.
+
+All or nothing: a file that is missing, or has anything wrong with it, leaves the previous reference in force."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+
+from hotwax_inventory import settings, tables
+from hotwax_inventory.imports.rows import BadFile, Text, fields_relation, read_text
+from hotwax_inventory.resources import Warehouse
+
+SHOPS = dg.DynamicPartitionsDefinition(name="shop")
+
+
+class ReferenceError(ValueError):
+    """A reference file has something wrong with it; the message says file, line, column and reason."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Something that must hold of each row of the staged file; `column`'s value is shown when it does not."""
+
+    column: str
+    condition: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReferenceFile:
+    """One CSV: the table that it fills, the columns of its header, and how each table column is made of them."""
+
+    table: tables.Table
+    columns: tuple[str, ...]
+    required: tuple[str, ...]
+    values: dict[str, str]
+    rules: tuple[Rule, ...] = ()
+    is_optional: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.table.name.removesuffix('_mapping')}.csv"
+
+
+def _known(column: str, table: str, key: str | None = None) -> Rule:
+    key = key or column
+    return Rule(column, f"{column} is null or {column} in (select {key} from {table})", f"is not in {table}.csv")
+
+
+def _one_of(column: str, *values: str) -> Rule:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return Rule(column, f"{column} is null or {column} in ({listed})", f"takes {' or '.join(values)}")
+
+
+def _number(column: str) -> Rule:
+    return Rule(column, f"{column} is null or regexp_full_match({column}, '[0-9]{{1,18}}')", "is not a whole number")
+
+
+def _time(column: str) -> Rule:
+    return Rule(column, f"{column} is null or try_cast({column} as timestamptz) is not null", "is not an ISO 8601 date")
+
+
+# `_NA_` is the brokering queue; as a location's facility it stands for the aggregate location.
+_FACILITY_OR_AGGREGATE = Rule(
+    "facility_id", "facility_id = '_NA_' or facility_id in (select facility_id from facility)", "is not in facility.csv"
+)
+
+# In the order in which they are loaded: what a file refers to comes before it.
+REFERENCE_FILES = (
+    ReferenceFile(
+        tables.PRODUCT,
+        ("product_id", "internal_name", "product_type_id", "netsuite_product_id", "upca", "tags"),
+        ("product_id",),
+        {},
+    ),
+    ReferenceFile(
+        tables.PRODUCT_STORE,
+        ("product_store_id", "reserve_inventory", "hold_preorder_physical_inventory"),
+        ("product_store_id",),
+        {},
+    ),
+    ReferenceFile(
+        tables.FACILITY,
+        (
+            "facility_id",
+            "external_id",
+            "facility_name",
+            "facility_type_id",
+            "parent_facility_type_id",
+            "product_store_id",
+        ),
+        ("facility_id",),
+        {},
+        (_known("product_store_id", "product_store"),),
+    ),
+    ReferenceFile(
+        tables.FACILITY_GROUP,
+        ("facility_group_id", "facility_group_type_id", "facility_id", "from_date", "thru_date"),
+        ("facility_group_id", "facility_id"),
+        {"from_date": "from_date::timestamptz", "thru_date": "thru_date::timestamptz"},
+        (_FACILITY_OR_AGGREGATE, _time("from_date"), _time("thru_date")),
+    ),
+    ReferenceFile(
+        tables.SHOPIFY_SHOP,
+        ("shop_id", "shop_domain", "product_store_id", "inventory_master", "shopify_facility_group_mode"),
+        ("shop_id", "product_store_id"),
+        {
+            "inventory_master": "coalesce(inventory_master, 'hotwax')",
+            "shopify_facility_group_mode": "coalesce(shopify_facility_group_mode, 'exclude')",
+        },
+        (
+            _known("product_store_id", "product_store"),
+            _one_of("inventory_master", "hotwax", "shopify"),
+            _one_of("shopify_facility_group_mode", "exclude", "include"),
+        ),
+    ),
+    ReferenceFile(
+        tables.SHOPIFY_SHOP_LOCATION,
+        ("shop_id", "facility_id", "shopify_location_id"),
+        ("shop_id", "facility_id", "shopify_location_id"),
+        {"shopify_location_id": "shopify_location_id::bigint"},
+        (
+            _known("shop_id", "shopify_shop"),
+            _FACILITY_OR_AGGREGATE,
+            _number("shopify_location_id"),
+            Rule(
+                "shopify_location_id",
+                "count(*) over (partition by shop_id, shopify_location_id) = 1",
+                "is the location of two facilities",
+            ),
+        ),
+    ),
+    ReferenceFile(
+        tables.SHOPIFY_SHOP_PRODUCT_MAPPING,
+        ("shop_id", "product_id", "shopify_inventory_item_id"),
+        ("shop_id", "product_id", "shopify_inventory_item_id"),
+        {"shopify_inventory_item_id": "shopify_inventory_item_id::bigint"},
+        (
+            _known("shop_id", "shopify_shop"),
+            _known("product_id", "product"),
+            _number("shopify_inventory_item_id"),
+            Rule(
+                "shopify_inventory_item_id",
+                "count(*) over (partition by shop_id, shopify_inventory_item_id) = 1",
+                "is the item of two products",
+            ),
+        ),
+        is_optional=True,
+    ),
+    ReferenceFile(
+        tables.VIRTUAL_QUEUE_ITEM,
+        ("order_id", "order_item_seq_id", "product_id", "facility_id", "quantity", "product_store_id"),
+        ("order_id", "order_item_seq_id", "product_id", "facility_id", "quantity", "product_store_id"),
+        {"quantity": "quantity::integer", "changed_seq": "(select max(last_value) + 1 from sequence)"},
+        (
+            _known("product_id", "product"),
+            _known("facility_id", "facility"),
+            _known("product_store_id", "product_store"),
+            Rule("quantity", "regexp_full_match(quantity, '[0-9]{1,9}')", "is not a whole number of units"),
+        ),
+        is_optional=True,
+    ),
+)
+
+DESCRIPTIONS = {file.table.name: file.table.description for file in REFERENCE_FILES}
+ASSETS = (
+    "product",
+    "facility",
+    "facility_group",
+    "product_store",
+    "shopify_shop",
+    "shopify_shop_location",
+    "virtual_queue_item",
+)
+
+
+@dg.multi_asset(
+    name="reference",
+    specs=[
+        dg.AssetSpec(
+            file.table.name,
+            group_name="imports",
+            kinds={"duckdb", "csv"},
+            deps=["reference_files"],
+            description=file.table.description,
+            metadata=file.table.metadata,
+        )
+        for file in REFERENCE_FILES
+        if file.table.name in ASSETS
+    ],
+)
+def reference(context: dg.AssetExecutionContext, warehouse: Warehouse):
+    """Load every reference file in one transaction, and make each shop a partition.
+
+    Raises ReferenceError, with nothing changed, when a file has anything wrong with it."""
+    with warehouse.transaction() as connection, settings.temporary_folder() as scratch:
+        for file in REFERENCE_FILES:
+            load_file(file, settings.reference_dir(), Path(scratch), connection)
+        _identify(connection)
+        counts = {name: connection.execute(f"select count(*) from {name}").fetchall()[0][0] for name in ASSETS}
+        shops = connection.execute("select shop_id, inventory_master from shopify_shop order by shop_id").fetchall()
+    context.instance.add_dynamic_partitions("shop", [shop_id for shop_id, _ in shops])
+    for name in ASSETS:
+        metadata: dict[str, Any] = {"dagster/row_count": counts[name]}
+        if name == "shopify_shop":
+            metadata["inventory_master"] = dg.MetadataValue.json(dict(shops))
+        yield dg.MaterializeResult(asset_key=name, metadata=metadata)
+
+
+def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """Replace a table by the rows of its CSV; an optional file that is not there empties it. Raises ReferenceError."""
+    path = folder / file.name
+    if not path.exists() and file.is_optional:
+        connection.execute(f"delete from {file.table.name}")
+        return
+    text = _text(file, path, scratch)
+    connection.execute(f"create or replace temp table staged as {_staged(file, text)}")
+    _check(file, text, connection)
+    values = ", ".join(file.values.get(column.name, column.name) for column in file.table.columns)
+    connection.execute(f"delete from {file.table.name}")
+    connection.execute(f"insert into {file.table.name} select {values} from staged order by line_number")
+    if any(column.name == "changed_seq" for column in file.table.columns):
+        connection.execute("update sequence set last_value = last_value + 1")
+
+
+def _text(file: ReferenceFile, path: Path, scratch: Path) -> Text:
+    if not path.exists():
+        raise ReferenceError(f"{path} is missing. The previous reference stays in force.")
+    try:
+        text = read_text(path, scratch)
+    except BadFile as error:
+        raise ReferenceError(f"{path}: {error} The previous reference stays in force.") from error
+    missing = [column for column in file.columns if column not in text.header]
+    if missing:
+        raise ReferenceError(
+            f"{path}, line {text.header_line}: column {', '.join(missing)} is missing (found: {', '.join(text.header)}). "
+            "The previous reference stays in force."
+        )
+    return text
+
+
+def _staged(file: ReferenceFile, text: Text) -> str:
+    width = len(text.header)
+    columns = ", ".join(f"nullif(trim(c{text.header.index(name)}), '') as {name}" for name in file.columns)
+    return f"""
+        select line_number, c{width - 1} is null as is_short, c{width} is not null as is_long, {columns}
+        from ({fields_relation(text, extra_fields=1)})"""
+
+
+def _check(file: ReferenceFile, text: Text, connection: duckdb.DuckDBPyConnection) -> None:
+    key = ", ".join(file.table.key)
+    filled = " and ".join(f"{column} is not null" for column in file.required)
+    rules = [
+        Rule(file.columns[0], "not is_short", "has fewer fields than the header"),
+        Rule(file.columns[0], "not is_long", "has more fields than the header"),
+        *(Rule(column, f"{column} is not null", "is empty") for column in file.required),
+        Rule(
+            file.table.key[-1], f"not ({filled}) or count(*) over (partition by {key}) = 1", f"repeats the key ({key})"
+        ),
+        *file.rules,
+    ]
+    for rule in rules:
+        found = connection.execute(
+            f"select line_number, {rule.column} from staged qualify not ({rule.condition}) order by line_number limit 1"
+            if "over (" in rule.condition
+            else f"select line_number, {rule.column} from staged where not ({rule.condition}) order by line_number limit 1"
+        ).fetchall()
+        if found:
+            line_number, value = found[0]
+            shown = "" if value is None else f" {json.dumps(str(value)[:100], ensure_ascii=False)}"
+            raise ReferenceError(
+                f"{file.name}, line {line_number}, column {rule.column}:{shown} {rule.reason}. "
+                "The previous reference stays in force."
+            )
+
+
+IDENTIFICATIONS: Sequence[tuple[str, str]] = (
+    ("PRODUCTID", "product_id"),
+    ("SKU", "internal_name"),
+    ("NETSUITEPRODUCTID", "netsuite_product_id"),
+    ("UPCA", "upca"),
+)
+
+
+def _identify(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make `good_identification` of the products: every value by which a file may name one."""
+    connection.execute("delete from good_identification")
+    for kind, column in IDENTIFICATIONS:
+        connection.execute(
+            f"""
+            insert into good_identification
+            select '{kind}', {column}, min(product_id), arg_min(product_type_id, product_id), count(*)
+            from product
+            where {column} is not null
+            group by {column}
+            """
+        )

@@ -1,0 +1,102 @@
+"""Inventory resets from NetSuite: what the ERP counts, product by product and facility by facility, once a day.
+
+Only reading and checking is here; `ledger.entries` turns the accepted rows into stock. Rows that a file does not have are
+left alone. HotWax reference 3.3 has the seven header variants."""
+
+import dagster as dg
+from pydantic import Field
+
+from hotwax_inventory import settings, tables
+from hotwax_inventory.files import sources
+from hotwax_inventory.imports import summary
+from hotwax_inventory.imports.identify import IDENTIFIED, REFUSAL
+from hotwax_inventory.imports.queue import Column, Import, ImportFiles, ResetBy, run_import
+from hotwax_inventory.resources import Sftp, Warehouse
+
+# `resetByAtp` of the Import app and `resetBy` of the connector both say which counter the quantity is (design 8.3).
+CHECKED = f"""
+with {IDENTIFIED},
+counted as (
+    select
+        * exclude (reset_by),
+        case
+            when lower(reset_by_atp) in ('true', 'y', 'yes', '1') then 'ATP'
+            when lower(reset_by_atp) in ('false', 'n', 'no', '0') then 'QOH'
+            when coalesce(reset_by_atp, '') <> '' then null
+            when coalesce(reset_by, '') = '' then json_extract_string(parameters, '$.reset_by')
+            when upper(reset_by) in ('ATP', 'QOH') then upper(reset_by)
+        end as reset_by,
+        reset_by as stated_reset_by,
+        {REFUSAL} as refusal
+    from identified
+)
+select
+    * exclude (location_seq_id, comments),
+    units::integer as quantity,
+    coalesce(nullif(location_seq_id, ''), json_extract_string(parameters, '$.location_seq_id')) as location_seq_id,
+    nullif(comments, '') as comments,
+    case
+        when refusal is not null then refusal.column_name
+        when reset_by is null and coalesce(reset_by_atp, '') <> '' then 'reset_by_atp'
+        when reset_by is null then 'reset_by'
+    end as column_name,
+    case
+        when refusal is not null then refusal.reason
+        when reset_by is null and coalesce(reset_by_atp, '') <> '' then 'resetByAtp takes true or false, not ' || reset_by_atp
+        when reset_by is null then 'resetBy takes ATP or QOH, not ' || stated_reset_by
+    end as reason,
+    refusal is null and coalesce(product_type_id = 'MARKETING_PKG_PICK', false)
+        and json_extract_string(parameters, '$.kits') = 'components' as is_ignored
+from counted
+"""
+
+IMPORT = Import(
+    feed=sources.RESET_INVENTORY,
+    table=tables.INVENTORY_RESET,
+    columns=(
+        Column("facility_id", ("facilityId",)),
+        Column("external_facility_id", ("externalFacilityId",)),
+        Column("product_id", ("productId",)),
+        Column("netsuite_product_id", ("netsuiteProductId",)),
+        Column("id_type", ("idType",)),
+        Column("id_value", ("idValue",)),
+        Column("quantity", ("availableQty", "quantity")),
+        Column("reset_by_atp", ("resetByAtp",)),
+        Column("reset_by", ("resetBy",)),
+        Column("location_seq_id", ("locationSeqId",)),
+        Column("comments", ("comments",), is_free_text=True),
+    ),
+    required=(
+        ("quantity",),
+        ("facility_id", "external_facility_id"),
+        ("product_id", "netsuite_product_id", "id_value"),
+    ),
+    checked=CHECKED,
+)
+
+
+class ResetFiles(ImportFiles):
+    """Parameters of HotWax's job `Read Reset Inventory File From SFTP`."""
+
+    config_id: str = Field(sources.RESET_INVENTORY.config_id, description="MDM config that receives the files")
+    reset_by: ResetBy = Field(
+        ResetBy.ATP, description="the counter that a quantity is, for rows that do not say: ATP or QOH"
+    )
+
+    def parameters(self) -> dict[str, str | None]:
+        kits = "components" if settings.kits_from_components() else "netsuite"
+        return super().parameters() | {"reset_by": self.reset_by.value, "kits": kits}
+
+
+@dg.asset(
+    group_name="imports",
+    kinds={"duckdb"},
+    deps=[sources.RESET_INVENTORY.files_asset, "product", "facility"],
+    metadata=tables.INVENTORY_RESET.metadata,
+    check_specs=summary.check_specs("inventory_reset"),
+)
+def inventory_reset(
+    context: dg.AssetExecutionContext, config: ResetFiles, sftp: Sftp, warehouse: Warehouse
+) -> dg.MaterializeResult:
+    """One accepted row of a reset file: a count that the ERP states for a product at a facility."""
+    return summary.result(run_import(IMPORT, config, context.run.run_id, sftp, warehouse), IMPORT, warehouse)

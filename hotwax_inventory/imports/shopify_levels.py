@@ -1,0 +1,306 @@
+"""What a shop shows: every level of every item by one bulk read, and which item is which of our products.
+
+A read counts only when it is complete (line count and byte count as Shopify states them); anything else changes nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+
+from hotwax_inventory import settings, shopify_documents, tables
+from hotwax_inventory.imports.reference import SHOPS
+from hotwax_inventory.imports.rows import sql_text
+from hotwax_inventory.resources import Shopify, Warehouse
+from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyUnavailable
+
+READ_ATTEMPTS = 3
+
+
+class IncompleteRead(RuntimeError):
+    """Shopify's result is not whole; nothing of it was used."""
+
+
+class UnknownShop(ValueError):
+    """The partition names a shop that the reference does not have."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A shop of the reference."""
+
+    shop_id: str
+    shop_domain: str
+    product_store_id: str
+    inventory_master: str
+    facility_group_mode: str
+
+
+def find_shop(shop_id: str, warehouse: Warehouse) -> Shop:
+    """The shop of a partition. Raises UnknownShop."""
+    with warehouse.transaction() as connection:
+        found = connection.execute(
+            "select shop_id, coalesce(shop_domain, ''), product_store_id, inventory_master, shopify_facility_group_mode "
+            "from shopify_shop where shop_id = $shop_id",
+            {"shop_id": shop_id},
+        ).fetchall()
+    if not found:
+        raise UnknownShop(f"Shop {shop_id} is not in shopify_shop.csv. Add it there and run load_reference.")
+    return Shop(*found[0])
+
+
+@dg.asset(
+    group_name="imports",
+    kinds={"shopify", "duckdb"},
+    partitions_def=SHOPS,
+    deps=["shopify_levels", "shopify_shop"],
+    metadata=tables.SHOPIFY_INVENTORY_LEVEL.metadata,
+)
+def shopify_inventory_level(
+    context: dg.AssetExecutionContext, shopify: Shopify, warehouse: Warehouse
+) -> dg.MaterializeResult:
+    """One level (an item at a location) as the shop shows it."""
+    shop = find_shop(context.partition_key, warehouse)
+    folder = settings.home() / "landing" / "shopify" / settings.file_name(shop.shop_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = folder / f"levels-{context.run.run_id}.jsonl"
+    try:
+        with shopify.client(shop.shop_id, shop.shop_domain) as client:
+            operation = read_levels(client, lines)
+        with warehouse.transaction() as connection:
+            count = load_levels(shop.shop_id, operation, lines, connection)
+    finally:
+        lines.unlink(missing_ok=True)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/partition_row_count": count,
+            "objects": operation.object_count,
+            "bytes": operation.file_size,
+            "bulk_operation": operation.id,
+        }
+    )
+
+
+def read_levels(client: ShopifyClient, lines: Path) -> BulkOperation:
+    """Run the bulk query and fetch its result into `lines`. A failed or cut read is begun again, a bounded number of times.
+
+    Raises IncompleteRead, ShopifyUnavailable, ShopifyRefused, TooManyOperations."""
+    log = dg.get_dagster_logger()
+    problem = ""
+    for _ in range(READ_ATTEMPTS):
+        operation = client.wait(client.run_query(shopify_documents.ALL_LEVELS))
+        if operation.status != "COMPLETED":
+            problem = f"the bulk operation {operation.id} ended as {operation.status} ({operation.error_code})"
+        else:
+            try:
+                problem = _fetch(client, operation, lines)
+            except ShopifyUnavailable as error:
+                problem = str(error)
+        if not problem:
+            return operation
+        log.warning(f"The read is begun again: {problem}.")
+    raise IncompleteRead(
+        f"Shopify's levels were not read whole in {READ_ATTEMPTS} attempts: {problem}. Nothing was changed."
+    )
+
+
+def _fetch(client: ShopifyClient, operation: BulkOperation, lines: Path) -> str:
+    """Fetch a result; what is wrong with it, or an empty text."""
+    if operation.url is None:
+        lines.write_bytes(b"")
+        return "" if operation.object_count == 0 else f"{operation.object_count} objects, but no address of a result"
+    size = client.download(operation.url, lines)
+    if size != operation.file_size:
+        return f"{size:,} of {operation.file_size:,} bytes arrived"
+    with lines.open("rb") as file:
+        count, last = 0, b"\n"
+        while block := file.read(1 << 22):
+            count, last = count + block.count(b"\n"), block[-1:]
+    count += last != b"\n"
+    return "" if count == operation.object_count else f"{count:,} of {operation.object_count:,} lines arrived"
+
+
+# One line in two is not much more than one in one: items and levels are read in one pass and told apart after it.
+STAGED = """
+create or replace temp table staged as
+select
+    split_part(id, '/', 4) = 'InventoryItem' as is_item,
+    id as gid,
+    split_part(coalesce(item.id, id), '/', 5)::bigint as shopify_inventory_item_id,
+    split_part(location.id, '/', 5)::bigint as shopify_location_id,
+    nullif(trim(sku), '') as sku,
+    tracked,
+    list_filter(quantities, lambda q: q.name = 'available')[1].quantity as available,
+    list_filter(quantities, lambda q: q.name = 'on_hand')[1].quantity as on_hand,
+    "updatedAt" as updated_at
+from read_json(
+    {lines},
+    format = 'newline_delimited',
+    columns = {{
+        'id': 'varchar',
+        'sku': 'varchar',
+        'tracked': 'boolean',
+        'updatedAt': 'timestamptz',
+        'item': 'struct(id varchar)',
+        'location': 'struct(id varchar)',
+        'quantities': 'struct(name varchar, quantity integer)[]'
+    }}
+)
+"""
+
+
+def load_levels(shop_id: str, operation: BulkOperation, lines: Path, connection: duckdb.DuckDBPyConnection) -> int:
+    """Replace the shop's snapshot by a complete result; the number of levels."""
+    values = {"shop_id": shop_id}
+    if operation.object_count:
+        connection.execute(STAGED.format(lines=sql_text(str(lines))))
+    for table in ("shopify_inventory_item", "shopify_inventory_level", "shopify_bulk_read"):
+        connection.execute(f"delete from {table} where shop_id = $shop_id", values)
+    count = 0
+    if operation.object_count:
+        connection.execute(
+            """
+            insert into shopify_inventory_item
+            select $shop_id, shopify_inventory_item_id, sku, coalesce(tracked, true)
+            from staged
+            where is_item
+            """,
+            values,
+        )
+        connection.execute(
+            """
+            insert into shopify_inventory_level
+            select $shop_id, l.shopify_inventory_item_id, l.shopify_location_id, l.gid, coalesce(i.tracked, true), l.available,
+                l.on_hand, l.updated_at
+            from staged as l
+            left join shopify_inventory_item as i
+                on i.shop_id = $shop_id and i.shopify_inventory_item_id = l.shopify_inventory_item_id
+            where not l.is_item
+            """,
+            values,
+        )
+        count = connection.execute("select count(*) from staged where not is_item").fetchall()[0][0]
+        connection.execute("drop table staged")
+    connection.execute(
+        "insert into shopify_bulk_read values ($shop_id, $id, $started::timestamptz, $completed::timestamptz, $objects, $levels)",
+        values
+        | {
+            "id": operation.id,
+            "started": operation.created_at,
+            "completed": operation.completed_at or operation.created_at,
+            "objects": operation.object_count,
+            "levels": count,
+        },
+    )
+    return count
+
+
+# A SKU on two items, or of two products, matches neither; a row of the CSV keeps its product and its item out of the match.
+MATCHED = """
+create or replace temp table matched as
+with item as (
+    select sku, min(shopify_inventory_item_id) as shopify_inventory_item_id, count(*) as item_count
+    from shopify_inventory_item
+    where shop_id = $shop_id and sku is not null
+    group by sku
+),
+named as (
+    select trim(internal_name) as sku, min(product_id) as product_id, count(*) as product_count
+    from product
+    where internal_name is not null
+    group by trim(internal_name)
+),
+stated as (
+    select product_id, shopify_inventory_item_id from shopify_shop_product_mapping where shop_id = $shop_id
+)
+select n.product_id, i.shopify_inventory_item_id, 'sku' as matched_by
+from item as i
+join named as n on n.sku = i.sku
+anti join stated as s on s.product_id = n.product_id or s.shopify_inventory_item_id = i.shopify_inventory_item_id
+where i.item_count = 1 and n.product_count = 1
+union all
+select product_id, shopify_inventory_item_id, 'csv'
+from stated
+"""
+
+UNMATCHED = """
+with item as (
+    select shopify_inventory_item_id, sku, count(*) over (partition by sku) as item_count
+    from shopify_inventory_item
+    where shop_id = $shop_id
+),
+named as (
+    select trim(internal_name) as sku, count(*) as product_count
+    from product
+    where internal_name is not null
+    group by trim(internal_name)
+)
+select
+    case
+        when i.sku is null then 'no_sku'
+        when i.item_count > 1 then 'duplicate_sku'
+        when n.product_count is null then 'unknown_sku'
+        else 'ambiguous_sku'
+    end as reason,
+    count(*),
+    min(i.sku)
+from item as i
+left join named as n on n.sku = i.sku
+where i.shopify_inventory_item_id not in (select shopify_inventory_item_id from matched)
+group by reason
+order by reason
+"""
+
+
+@dg.asset(
+    group_name="imports",
+    kinds={"duckdb"},
+    partitions_def=SHOPS,
+    deps=["shopify_inventory_level", "product"],
+    metadata=tables.SHOPIFY_SHOP_PRODUCT.metadata,
+)
+def shopify_shop_product(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
+    """One product and its inventory item in a shop: by SKU, or as shopify_shop_product.csv states it."""
+    shop = find_shop(context.partition_key, warehouse)
+    with warehouse.transaction() as connection:
+        unmatched = match_products(shop.shop_id, connection)
+        count = connection.execute(
+            "select count(*) from shopify_shop_product where shop_id = $shop_id", {"shop_id": shop.shop_id}
+        ).fetchall()[0][0]
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": count,
+        "items_unmatched": sum(n for _, n, _ in unmatched),
+    }
+    metadata |= {f"items_{reason}": number for reason, number, _ in unmatched}
+    metadata |= {f"example_{reason}": sku[:100] for reason, _, sku in unmatched if sku}
+    return dg.MaterializeResult(metadata=metadata)
+
+
+def match_products(shop_id: str, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, str | None]]:
+    """Bring `shopify_shop_product` of a shop up to date; the items matched to nothing, as (reason, count, an example's SKU)."""
+    values = {"shop_id": shop_id}
+    connection.execute(MATCHED, values)
+    connection.execute("update sequence set last_value = last_value + 1")
+    connection.execute(
+        """
+        delete from shopify_shop_product as s
+        where s.shop_id = $shop_id
+            and not exists (
+                select 1
+                from matched as m
+                where m.product_id = s.product_id and m.shopify_inventory_item_id = s.shopify_inventory_item_id
+            )
+        """,
+        values,
+    )
+    connection.execute(
+        """
+        insert into shopify_shop_product
+        select $shop_id, m.product_id, m.shopify_inventory_item_id, m.matched_by, (select last_value from sequence)
+        from matched as m
+        anti join (select product_id from shopify_shop_product where shop_id = $shop_id) as s using (product_id)
+        """,
+        values,
+    )
+    return connection.execute(UNMATCHED, values).fetchall()

@@ -1,0 +1,121 @@
+"""What a run says of the files that it imported: metadata for the asset page, and checks that a person sees."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from hotwax_inventory import settings
+from hotwax_inventory.imports.queue import FeedRun, Import, Imported
+from hotwax_inventory.resources import Warehouse
+
+MOST_LINES = 20
+MOST_CHARACTERS = 200
+
+
+class FilesFailed(Exception):
+    """A file of the run could not be read at all. Everything else of the run has been done."""
+
+
+def check_specs(asset: str) -> list[dg.AssetCheckSpec]:
+    """The checks that every file import reports about its own run."""
+    return [
+        dg.AssetCheckSpec(
+            "rows_accepted", asset=asset, description="No row was refused, and no file was without rows."
+        ),
+        dg.AssetCheckSpec("content_is_new", asset=asset, description="No file repeats a content that came before."),
+        dg.AssetCheckSpec("files_readable", asset=asset, description="Every file could be read."),
+    ]
+
+
+def result(done: FeedRun, spec: Import, warehouse: Warehouse) -> dg.MaterializeResult:
+    """Metadata (files with counts, the first refused rows) and the checks of one import run."""
+    imported = done.imported
+    with warehouse.transaction() as connection:
+        row_count = connection.execute(f"select count(*) from {spec.table.name}").fetchall()[0][0]
+        refused = connection.execute(
+            "select l.file_name, e.line_number, e.column_name, e.reason, e.raw_row "
+            "from data_manager_error as e join data_manager_log as l using (log_id) "
+            f"where log_id in (select unnest($log_ids)) order by log_id, line_number limit {MOST_LINES}",
+            {"log_ids": [file.log_id for file in imported]},
+        ).fetchall()
+        landed = dict(
+            connection.execute(
+                "select log_id, landed_path from data_manager_log where log_id in (select unnest($log_ids))",
+                {"log_ids": [file.log_id for file in imported if file.refused]},
+            ).fetchall()
+        )
+    metadata: dict[str, Any] = {
+        "dagster/row_count": row_count,
+        "files": len(imported),
+        "files_landed": len(done.landing.registered),
+        "files_duplicate": len(done.landing.duplicates),
+        "rows": sum(file.rows for file in imported),
+        "rows_applied": sum(file.rows - file.refused - file.ignored for file in imported if not file.failure),
+        "rows_refused": sum(file.refused for file in imported),
+        "rows_ignored": sum(file.ignored for file in imported),
+        "files_in_this_run": markdown_table(
+            ("file", "rows", "refused", "ignored", "what happened"),
+            [(f.file_name, f.rows, f.refused, f.ignored, f.failure or "imported") for f in imported],
+        ),
+    }
+    if refused:
+        metadata["first_refused_rows"] = markdown_table(("file", "line", "column", "reason", "row"), refused)
+    if landed:
+        folder = (settings.home() / next(iter(landed.values()))).parent
+        metadata["failed_records"] = dg.MetadataValue.path(str(folder))
+    if done.landing.left:
+        metadata["left_on_sftp"] = markdown_table(("path", "why"), list(done.landing.left.items()))
+    return dg.MaterializeResult(metadata=metadata, check_results=_checks(done, spec.feed.asset))
+
+
+def failures(imported: Sequence[Imported]) -> list[Imported]:
+    return [file for file in imported if file.failure]
+
+
+def _checks(done: FeedRun, asset: str) -> list[dg.AssetCheckResult]:
+    refused = sum(file.refused for file in done.imported)
+    hollow = [file.file_name for file in done.imported if not file.rows and not file.failure]
+    failed = failures(done.imported)
+    return [
+        dg.AssetCheckResult(
+            asset_key=asset,
+            check_name="rows_accepted",
+            passed=not refused and not hollow,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{refused} rows were refused; see data_manager_error." if refused else None,
+            metadata={"rows_refused": refused, "files_without_rows": hollow},
+        ),
+        dg.AssetCheckResult(
+            asset_key=asset,
+            check_name="content_is_new",
+            passed=not done.landing.duplicates,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="The same content came before; it was not applied again." if done.landing.duplicates else None,
+            metadata={"duplicates": done.landing.duplicates},
+        ),
+        dg.AssetCheckResult(
+            asset_key=asset,
+            check_name="files_readable",
+            passed=not failed,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=" ".join(f"{file.file_name}: {file.failure}" for file in failed)[:1000] or None,
+            metadata={"failed": [file.file_name for file in failed]},
+        ),
+    ]
+
+
+def markdown_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.MarkdownMetadataValue:
+    """A bounded Markdown table; what comes from files is shown as code, so that it cannot be markup."""
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows[:MOST_LINES]]
+    if len(rows) > MOST_LINES:
+        lines.append(f"\n… and {len(rows) - MOST_LINES} more")
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _cell(value: object) -> str:
+    if value is None or isinstance(value, int):
+        return "" if value is None else str(value)
+    text = "".join(c if c.isprintable() else " " for c in str(value))[:MOST_CHARACTERS]
+    return "`" + text.replace("`", "'").replace("|", "¦") + "`" if text else ""

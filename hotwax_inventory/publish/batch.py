@@ -1,0 +1,206 @@
+"""Changes as lines: one line is the variables of one mutation, and what Shopify answers to a line decides its changes."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from hotwax_inventory.imports.rows import sql_text
+from hotwax_inventory.shopify import MAX_UPLOAD_BYTES
+
+APPLIED, NO_OP, STALE, PERMANENT, RETRYABLE, UNKNOWN = "applied", "no_op", "stale", "permanent", "retryable", "unknown"
+
+STALE_MESSAGE = "The changeFromQuantity argument no longer matches the persisted quantity."
+STALE_CODES = frozenset({"CHANGE_FROM_QUANTITY_STALE", "COMPARE_QUANTITY_STALE"})
+RETRYABLE_CODES = frozenset(
+    {
+        "IDEMPOTENCY_CONCURRENT_REQUEST",
+        "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED",
+        "SERVICE_UNAVAILABLE",
+        "THROTTLED",
+        "INTERNAL_SERVER_ERROR",
+        "TIMEOUT",
+    }
+)
+PERMANENT_CODES = frozenset(
+    {
+        "INVALID_INVENTORY_ITEM",
+        "INVALID_LOCATION",
+        "INVALID_QUANTITY_NAME",
+        "INVALID_QUANTITY_TOO_HIGH",
+        "INVALID_QUANTITY_TOO_LOW",
+        "INVALID_REASON",
+        "INVALID_REFERENCE_DOCUMENT",
+        "ITEM_NOT_STOCKED_AT_LOCATION",
+        "NON_MUTABLE_INVENTORY_ITEM",
+        "ADJUST_QUANTITIES_FAILED",
+        "IDEMPOTENCY_KEY_PARAMETER_MISMATCH",
+        "ACCESS_DENIED",
+        "BAD_REQUEST",
+        "INVALID_FIELD_ARGUMENTS",
+        "INVALID_VARIABLE",
+        "MAX_INPUT_SIZE_EXCEEDED",
+    }
+)
+
+# Input: the temporary table `change` (product_id, facility_id, shopify_inventory_item_id, shopify_location_id,
+# target_quantity, observed_quantity). Output: `line`, in (item, location) order, keys in alphabetical order.
+LINES = """
+create or replace temp table line as
+with ordered as (
+    select
+        *,
+        (row_number() over (order by shopify_inventory_item_id, shopify_location_id) - 1) // $changes_per_line as ordinal
+    from change
+),
+rendered as (
+    select
+        ordinal,
+        string_agg(
+            '{"changeFromQuantity":' || observed_quantity
+                || ',"delta":' || (target_quantity - observed_quantity)
+                || ',"inventoryItemId":"gid://shopify/InventoryItem/' || shopify_inventory_item_id
+                || '","locationId":"gid://shopify/Location/' || shopify_location_id || '"}',
+            ',' order by shopify_inventory_item_id, shopify_location_id
+        ) as changes,
+        list({
+            'item': shopify_inventory_item_id, 'location': shopify_location_id
+        } order by shopify_inventory_item_id, shopify_location_id) as pairs
+    from ordered
+    group by ordinal
+),
+keyed as (
+    select ordinal, changes, pairs, md5($namespace || chr(10) || changes) as digest
+    from rendered
+),
+written as (
+    select
+        ordinal,
+        pairs,
+        concat_ws('-', digest[1:8], digest[9:12], digest[13:16], digest[17:20], digest[21:32]) as idempotency_key,
+        '{"idempotencyKey":"' || concat_ws('-', digest[1:8], digest[9:12], digest[13:16], digest[17:20], digest[21:32])
+            || '","input":{"changes":[' || changes
+            || '],"name":"available","reason":"correction","referenceDocumentUri":"' || $document || '"}}' as content
+    from keyed
+),
+placed as (
+    select
+        *,
+        (sum(strlen(content) + 1) over (order by ordinal rows unbounded preceding) - strlen(content) - 1) // $file_bytes
+            as file_number
+    from written
+)
+select
+    file_number,
+    row_number() over (partition by file_number order by ordinal) - 1 as line_number,
+    idempotency_key,
+    content,
+    pairs
+from placed
+"""
+
+
+@dataclass(frozen=True)
+class DeltaFile:
+    """A delta file in the outbox."""
+
+    path: Path
+    name: str
+    line_count: int
+    size_bytes: int
+
+
+def render_lines(namespace: str, document: str, changes_per_line: int, connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the temporary table `line` (file_number, line_number, idempotency_key, content, pairs) from `change`.
+
+    A line's idempotency key comes from the namespace (run and shop) and the line's content."""
+    connection.execute(
+        LINES,
+        {
+            "namespace": namespace,
+            "document": document,
+            "changes_per_line": changes_per_line,
+            # a file ends with the line that reaches the limit, so a line's length is kept in reserve
+            "file_bytes": MAX_UPLOAD_BYTES - 250 * 250,
+        },
+    )
+
+
+def write_files(folder: Path, outbox: Path, connection: duckdb.DuckDBPyConnection) -> list[DeltaFile]:
+    """Write each file of `line` to a folder of the outbox; the buffers go out as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    numbers = connection.execute(
+        "select file_number, count(*) from line group by file_number order by file_number"
+    ).fetchall()
+    for file_number, line_count in numbers:
+        path = folder / f"delta-{file_number + 1:04}.jsonl"
+        connection.execute(
+            f"copy (select content from line where file_number = {file_number} order by line_number) to {sql_text(str(path))} "
+            f"(format csv, header false, delimiter '{chr(31)}', quote '', escape '')"
+        )
+        files.append(DeltaFile(path, str(path.relative_to(outbox)), line_count, path.stat().st_size))
+    return files
+
+
+@dataclass(frozen=True)
+class LineOutcome:
+    """What Shopify made of one line. `rows` are the changes that it names as being at fault, by their place in the line."""
+
+    line_number: int
+    outcome: str
+    code: str | None = None
+    rows: tuple[int, ...] = ()
+
+
+def results(path: Path) -> Iterator[LineOutcome]:
+    """The outcomes in a result file of a bulk mutation. A line that cannot be read says nothing, and is left out."""
+    with path.open("rb") as file:
+        for text in file:
+            try:
+                answer = json.loads(text)
+                line_number = answer["__lineNumber"]
+            except (ValueError, KeyError, TypeError):
+                continue
+            if isinstance(line_number, int):
+                yield classify(line_number, answer)
+
+
+def classify(line_number: int, answer: dict[str, Any]) -> LineOutcome:
+    """What an answer to a line means. Unknown is what it is not certain of: it is never success, and never final."""
+    errors: Sequence[dict[str, Any]] = answer.get("errors") or []
+    payload = (answer.get("data") or {}).get("inventoryAdjustQuantities")
+    if not errors and isinstance(payload, dict) and isinstance(payload.get("userErrors"), list):
+        errors = payload["userErrors"]
+        if not errors:
+            return LineOutcome(line_number, APPLIED if payload.get("inventoryAdjustmentGroup") else NO_OP)
+    if not errors:
+        return LineOutcome(line_number, UNKNOWN, "NO_PAYLOAD")
+    kinds = [_kind(error) for error in errors]
+    shown = _code(errors[0]) or str(errors[0].get("message", ""))[:200]
+    for kind in (STALE, UNKNOWN, RETRYABLE):
+        if kind in kinds:
+            return LineOutcome(line_number, kind, shown)
+    return LineOutcome(line_number, PERMANENT, shown, tuple(sorted({row for error in errors for row in _rows(error)})))
+
+
+def _code(error: dict[str, Any]) -> str | None:
+    return (error.get("extensions") or {}).get("code") or error.get("code")
+
+
+def _kind(error: dict[str, Any]) -> str:
+    code = _code(error)
+    if code in STALE_CODES or error.get("message") == STALE_MESSAGE:
+        return STALE
+    if code in RETRYABLE_CODES:
+        return RETRYABLE
+    return PERMANENT if code in PERMANENT_CODES else UNKNOWN
+
+
+def _rows(error: dict[str, Any]) -> Iterable[int]:
+    """The places in `["input", "changes", "0", …]`; Shopify writes indices as texts."""
+    field = error.get("field") or []
+    return [int(field[2])] if len(field) > 2 and field[1] == "changes" and str(field[2]).isdigit() else []

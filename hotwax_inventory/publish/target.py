@@ -1,0 +1,149 @@
+"""What each level of a shop should show: a facility's number at its location, the channel's at the aggregate location."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import dagster as dg
+import duckdb
+from pydantic import Field, model_validator
+
+from hotwax_inventory.imports.shopify_levels import Shop
+
+
+class UnknownGroup(ValueError):
+    """A facility group that the reference does not have."""
+
+
+class DifferenceFrom(Enum):
+    """What a delta is the difference from."""
+
+    shopify = "shopify"
+    last_published = "last_published"
+
+
+class Publication(dg.Config):
+    """What a delta may be told. HotWax's own spellings are understood beside ours."""
+
+    facility_group_id: str = Field("FAC_GRP", description="inventory group whose stock the aggregate location shows")
+    shopify_facility_group_id: str | None = Field(
+        None,
+        description="publication group: its facilities are left out, or only they are published, as the shop's "
+        "shopify_facility_group_mode says; empty: all mapped locations",
+    )
+    include_all: bool = Field(True, description="false: only products that have moved since the shop's last hard sync")
+    use_valid_atp: bool = Field(
+        True, description="false: publish raw numbers, without safety stock, threshold, queue and floor"
+    )
+    changes_per_line: int = Field(100, description="changes in one line of the delta file, 1 to 250", ge=1, le=250)
+    facilityGroupId: str | None = Field(None, description="HotWax's spelling of facility_group_id")
+    facilityGroupID: str | None = Field(None, description="HotWax's other spelling of facility_group_id")
+    shopifyFacilityGroupId: str | None = Field(None, description="HotWax's spelling of shopify_facility_group_id")
+    includeAll: bool | None = Field(None, description="HotWax's spelling of include_all")
+    useVaildATP: bool | None = Field(None, description="HotWax's spelling of use_valid_atp")
+    useValidATP: bool | None = Field(None, description="HotWax's other spelling of use_valid_atp")
+
+    @model_validator(mode="before")
+    @classmethod
+    def hotwax_spellings(cls, values: dict[str, object]) -> dict[str, object]:
+        return values | {ours: values[theirs] for theirs, ours in SPELLINGS.items() if values.get(theirs) is not None}
+
+
+SPELLINGS = {
+    "facilityGroupId": "facility_group_id",
+    "facilityGroupID": "facility_group_id",
+    "shopifyFacilityGroupId": "shopify_facility_group_id",
+    "includeAll": "include_all",
+    "useVaildATP": "use_valid_atp",
+    "useValidATP": "use_valid_atp",
+}
+
+# Design 8.1: `exclude` leaves the group's facilities out and keeps the aggregate location; `include` takes only members.
+LOCATIONS = """
+create or replace temp table published_location as
+with publication_member as (
+    select facility_id
+    from facility_group
+    where facility_group_id = $publication_group
+        and coalesce(from_date <= current_timestamp, true)
+        and coalesce(thru_date > current_timestamp, true)
+)
+select facility_id, shopify_location_id
+from shopify_shop_location
+where shop_id = $shop_id
+    and (
+        $publication_group is null
+        or ($mode = 'include' and facility_id in (select facility_id from publication_member))
+        or ($mode = 'exclude' and (facility_id = '_NA_' or facility_id not in (select facility_id from publication_member)))
+    )
+"""
+
+# product_id, facility_id, shopify_location_id, target_quantity (units), changed_seq
+TARGET = """
+select
+    a.product_id,
+    l.facility_id,
+    l.shopify_location_id,
+    case when $use_valid_atp then a.computed_last_inventory_count else a.last_inventory_count end as target_quantity,
+    a.changed_seq
+from published_location as l
+join facility_atp as a on a.facility_id = l.facility_id
+union all
+select
+    o.product_id,
+    l.facility_id,
+    l.shopify_location_id,
+    case when $use_valid_atp then o.online_atp else o.raw_atp end as target_quantity,
+    o.changed_seq
+from published_location as l
+join online_atp as o
+    on o.facility_group_id = $facility_group_id and o.product_store_id = $product_store_id
+where l.facility_id = '_NA_'
+"""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is published: to which shop, and by which parameters."""
+
+    shop: Shop
+    publication: Publication
+
+    def values(self) -> dict[str, Any]:
+        """The parameters of TARGET."""
+        return {
+            "use_valid_atp": self.publication.use_valid_atp,
+            "facility_group_id": self.publication.facility_group_id,
+            "product_store_id": self.shop.product_store_id,
+        }
+
+
+def choose_locations(scope: Scope, connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the temporary table `published_location`. Raises UnknownGroup."""
+    publication_group = scope.publication.shopify_facility_group_id
+    if publication_group is not None:
+        _require_group("shopify_facility_group_id", publication_group, connection)
+    connection.execute(
+        LOCATIONS,
+        {
+            "shop_id": scope.shop.shop_id,
+            "publication_group": publication_group,
+            "mode": scope.shop.facility_group_mode,
+        },
+    )
+    has_aggregate = connection.execute("select count(*) from published_location where facility_id = '_NA_'").fetchall()[
+        0
+    ][0]
+    if has_aggregate:
+        _require_group("facility_group_id", scope.publication.facility_group_id, connection)
+
+
+def _require_group(parameter: str, group: str, connection: duckdb.DuckDBPyConnection) -> None:
+    groups = [
+        row[0]
+        for row in connection.execute("select distinct facility_group_id from facility_group order by all").fetchall()
+    ]
+    if group not in groups:
+        raise UnknownGroup(
+            f"{parameter} {group} is not in facility_group.csv (there are: {', '.join(groups[:20]) or 'none'}). Nothing was made."
+        )

@@ -1,0 +1,1 @@
+"""Stage 5: what Shopify shows is held against what was meant."""

@@ -1,0 +1,188 @@
+"""The three resources: settings and lifecycle only. What is done with them is in the stages."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+from filelock import FileLock, Timeout
+from pydantic import PrivateAttr
+
+from hotwax_inventory import settings, tables
+from hotwax_inventory.sftp import SftpSession
+from hotwax_inventory.shopify import ShopifyClient
+
+LAYOUT = 1
+
+# Peak memory of a process is this plus what Python, Dagster and buffers outside DuckDB's pool take: together below 1 GiB.
+MEMORY_LIMIT = "500MB"
+
+
+class WarehouseBusy(RuntimeError):
+    """Somebody else kept the warehouse open for longer than we wait."""
+
+
+class WarehouseTooNew(RuntimeError):
+    """The warehouse was written by a newer version of this project."""
+
+
+class Warehouse(dg.ConfigurableResource):
+    """The DuckDB file below HOTWAX_HOME. One process has it open at a time, briefly; every write is one transaction."""
+
+    wait_seconds: int = 600
+
+    @property
+    def path(self) -> Path:
+        return settings.home() / "warehouse.duckdb"
+
+    @contextmanager
+    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """An open connection, alone; for several transactions in a row. Raises WarehouseBusy, WarehouseTooNew."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + self.wait_seconds
+        with self._alone(deadline), closing(self._open(deadline)) as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """An open connection within a transaction, which is committed at the end or, on any exception, rolled back."""
+        with self.connect() as connection, transaction(connection):
+            yield connection
+
+    @contextmanager
+    def _alone(self, deadline: float) -> Iterator[None]:
+        lock = FileLock(f"{self.path}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            dg.get_dagster_logger().info("Waiting for the warehouse: another run is in a transaction.")
+            try:
+                lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+            except Timeout:
+                raise WarehouseBusy(
+                    f"Another run kept {self.path} for more than {self.wait_seconds} seconds. See which runs are in progress, "
+                    "end the one that hangs, then run this again."
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
+        told = False
+        while True:
+            try:
+                connection = duckdb.connect(str(self.path), config=_configuration())
+                break
+            except duckdb.IOException as error:
+                if "lock" not in str(error):
+                    raise
+                if time.monotonic() > deadline:
+                    raise WarehouseBusy(
+                        f"Another program has {self.path} open ({error}). Close it there, then run this again."
+                    ) from error
+                if not told:
+                    dg.get_dagster_logger().warning(
+                        f"Waiting for the warehouse: another program has it open ({error})."
+                    )
+                    told = True
+                time.sleep(0.5)
+        try:
+            _prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """A transaction on an open connection: committed at the end, rolled back on any exception."""
+    connection.begin()
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()
+
+
+def _configuration() -> dict[str, str | bool | int | float | list[str]]:
+    return {
+        "memory_limit": MEMORY_LIMIT,
+        "temp_directory": str(settings.scratch_dir()),
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    """Set what no statement may change later, and make the tables of a new warehouse."""
+    folders = [str(settings.home()), str(settings.reference_dir())]
+    connection.execute("set TimeZone = 'UTC'")
+    connection.execute("set allowed_directories = $folders", {"folders": folders})
+    connection.execute("set enable_external_access = false")
+    found = connection.execute(
+        "select count(*) from duckdb_tables() where table_name = 'warehouse_version' and database_name = current_database()"
+    ).fetchone()
+    if found == (0,):
+        with transaction(connection):
+            for table in tables.TABLES:
+                if table not in tables.VIEWS:
+                    connection.execute(table.ddl())
+            connection.execute("insert into sequence values (0)")
+            connection.execute("insert into warehouse_version values ($layout)", {"layout": LAYOUT})
+    connection.execute("set lock_configuration = true")
+    version = connection.execute("select max(version) from warehouse_version").fetchone()
+    if version is None or version[0] != LAYOUT:
+        raise WarehouseTooNew(
+            f"The warehouse has layout {version and version[0]}, this version of hotwax_inventory knows layout {LAYOUT}. "
+            "Install the version that wrote it."
+        )
+
+
+class Sftp(dg.ConfigurableResource):
+    """The SFTP server of the SFTP_* variables, or of another prefix."""
+
+    @contextmanager
+    def session(self, property_resource: str = "FTP_CONFIG", deadline_seconds: int = 60) -> Iterator[SftpSession]:
+        """A session that connects at its first use, and again after a cut, until the deadline."""
+        with closing(SftpSession(settings.sftp(property_resource), deadline_seconds)) as session:
+            yield session
+
+
+class Shopify(dg.ConfigurableResource):
+    """The shops' Admin APIs, and the lock that keeps two runs from publishing to one shop at once."""
+
+    _locks: ExitStack = PrivateAttr(default_factory=ExitStack)
+    _locked: set[str] = PrivateAttr(default_factory=set)
+
+    @contextmanager
+    def client(self, shop_id: str, shop_domain: str) -> Iterator[ShopifyClient]:
+        """A client for one shop."""
+        client = ShopifyClient(
+            settings.shop(shop_id, shop_domain), settings.shopify_api_version(), settings.shopify_deadline_seconds()
+        )
+        with closing(client):
+            yield client
+
+    def hold_shop(self, shop_id: str) -> None:
+        """Wait until no other run publishes to the shop, and keep it so until this run ends."""
+        if shop_id in self._locked:
+            return
+        folder = settings.home() / "outbox"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{settings.file_name(shop_id)}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            dg.get_dagster_logger().info(f"Waiting: another run is publishing to shop {shop_id}.")
+            lock.acquire()
+        self._locks.callback(lock.release)
+        self._locked.add(shop_id)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        self._locks.close()
+        self._locked.clear()

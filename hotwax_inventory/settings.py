@@ -1,0 +1,197 @@
+"""Environment variables, read here and nowhere else. Nothing is cached: a value counts from the next use on.
+
+Without `SFTP_HOST` the embedded default runs: the simulator answers for the SFTP server and for every shop without credentials."""
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from hotwax_inventory import simulator
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+class SettingError(ValueError):
+    """A variable is missing or unusable; the message names it and says what it takes."""
+
+
+@dataclass(frozen=True)
+class SftpSettings:
+    """How one SFTP server is reached. `variables` is the prefix of the variables that said so, for error texts."""
+
+    host: str
+    port: int
+    username: str
+    password: str | None
+    private_key_file: Path | None
+    known_hosts_file: Path
+    root: str
+    variables: str = "SFTP_"
+
+    def __repr__(self) -> str:
+        return f"sftp://{self.username}@{self.host}:{self.port}{self.root}"
+
+
+@dataclass(frozen=True)
+class ShopSettings:
+    """How one shop is reached: its base address and either a fixed token or a client-credentials pair."""
+
+    shop_id: str
+    url: str
+    access_token: str | None
+    client_id: str | None
+    client_secret: str | None
+
+    def __repr__(self) -> str:
+        return f"{self.shop_id} at {self.url}"
+
+
+def home() -> Path:
+    """The folder of the warehouse, the landing area, the outbox and the webhook inbox."""
+    return Path(os.environ.get("HOTWAX_HOME") or PROJECT / "data").resolve()
+
+
+def reference_dir() -> Path:
+    """The folder of the reference CSVs."""
+    return Path(os.environ.get("HOTWAX_REFERENCE_DIR") or PROJECT / "data" / "reference").resolve()
+
+
+def scratch_dir() -> Path:
+    """Where decoded copies and DuckDB's spill files go; nothing there outlives its use."""
+    scratch = home() / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    return scratch
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A scratch folder of its own for one piece of work."""
+    return tempfile.TemporaryDirectory(dir=scratch_dir())
+
+
+def sftp(property_resource: str = "FTP_CONFIG") -> SftpSettings:
+    """The SFTP server that a job's `property_resource` names; `FTP_CONFIG` is the `SFTP_*` variables, N reads `N_SFTP_*`."""
+    prefix = "SFTP_" if property_resource == "FTP_CONFIG" else f"{_variable(property_resource)}_SFTP_"
+    environment: Mapping[str, str] = os.environ
+    if prefix == "SFTP_" and not environment.get("SFTP_HOST"):
+        environment = {**os.environ, **_simulated_sftp()}
+    known_hosts = environment.get(f"{prefix}KNOWN_HOSTS_FILE") or "~/.ssh/known_hosts"
+    key_file = environment.get(f"{prefix}PRIVATE_KEY_FILE")
+    return SftpSettings(
+        host=_required(environment, f"{prefix}HOST", "the SFTP server's name or address"),
+        port=_integer(environment, f"{prefix}PORT", 22, lowest=1),
+        username=_required(environment, f"{prefix}USERNAME", "the log-in name"),
+        password=environment.get(f"{prefix}PASSWORD") or None,
+        private_key_file=Path(key_file).expanduser() if key_file else None,
+        known_hosts_file=Path(known_hosts).expanduser(),
+        root=environment.get(f"{prefix}ROOT") or environment.get("SFTP_ROOT") or "/",
+        variables=prefix,
+    )
+
+
+def shop(shop_id: str, shop_domain: str) -> ShopSettings:
+    """The address and credentials of a shop; in the embedded default a shop without credentials is the simulator's.
+
+    Raises SettingError when neither a token nor a complete client-credentials pair is given."""
+    prefix = f"SHOPIFY_{_variable(shop_id)}_"
+    token = os.environ.get(f"{prefix}ACCESS_TOKEN") or None
+    client_id = os.environ.get(f"{prefix}CLIENT_ID") or None
+    client_secret = os.environ.get(f"{prefix}CLIENT_SECRET") or None
+    url = os.environ.get(f"{prefix}URL")
+    if not (token or client_id or client_secret or url) and not os.environ.get("SFTP_HOST"):
+        addresses = simulator.ensure_running(home() / "simulator", reference_dir())
+        return ShopSettings(shop_id, f"{addresses.shopify_url}/{shop_id}", addresses.access_token, None, None)
+    if not token and not (client_id and client_secret):
+        raise SettingError(
+            f"Shop {shop_id} has no credentials. Set {prefix}ACCESS_TOKEN, or both {prefix}CLIENT_ID and {prefix}CLIENT_SECRET."
+        )
+    url = (url or f"https://{shop_domain}").rstrip("/")
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise SettingError(f"{prefix}URL must begin with https:// (it is {url!r}).")
+    return ShopSettings(shop_id, url, token, client_id, client_secret)
+
+
+def import_directories(config_id: str, directories: tuple[str, ...]) -> tuple[str, ...]:
+    """The remote directories of a feed, overridable by `<CONFIG_ID>_IMPORT_PATH` (several divided by commas)."""
+    override = os.environ.get(f"{_variable(config_id)}_IMPORT_PATH", "")
+    return tuple(part.strip() for part in override.split(",") if part.strip()) or directories
+
+
+def file_name(name: str) -> str:
+    """A shop or config id as part of a local file name: every other character than letters, digits, - and _ as its code."""
+    return re.sub(r"[^A-Za-z0-9_-]", lambda found: f".{ord(found[0]):x}", name)
+
+
+def sftp_stable_seconds() -> int:
+    return _integer(os.environ, "SFTP_STABLE_SECONDS", 30)
+
+
+def shopify_api_version() -> str:
+    version = os.environ.get("SHOPIFY_API_VERSION") or "2026-10"
+    if not re.fullmatch(r"\d{4}-\d{2}|unstable", version):
+        raise SettingError(f"SHOPIFY_API_VERSION takes a version such as 2026-10 (it is {version!r}).")
+    return version
+
+
+def shopify_deadline_seconds() -> int:
+    return _integer(os.environ, "SHOPIFY_DEADLINE_SECONDS", 120, lowest=1)
+
+
+def direct_push_limit() -> int:
+    return _integer(os.environ, "DIRECT_PUSH_LIMIT", 1000)
+
+
+def sync_max_changed_percent() -> int:
+    return _integer(os.environ, "SYNC_MAX_CHANGED_PERCENT", 30)
+
+
+def sync_max_zeroed_percent() -> int:
+    return _integer(os.environ, "SYNC_MAX_ZEROED_PERCENT", 5)
+
+
+def reset_rows_keep_days() -> int:
+    return _integer(os.environ, "RESET_ROWS_KEEP_DAYS", 7)
+
+
+def kits_from_components() -> bool:
+    """Whether kits are derived from their components (the default) or counted by NetSuite like any product."""
+    value = os.environ.get("KIT_INVENTORY") or "components"
+    if value not in ("components", "netsuite"):
+        raise SettingError(f"KIT_INVENTORY takes 'components' or 'netsuite' (it is {value!r}).")
+    return value == "components"
+
+
+def hard_sync_cron() -> str:
+    return os.environ.get("HARD_SYNC_CRON") or "30 6 * * *"
+
+
+def _simulated_sftp() -> dict[str, str]:
+    addresses = simulator.ensure_running(home() / "simulator", reference_dir())
+    return {
+        "SFTP_HOST": addresses.sftp_host,
+        "SFTP_PORT": str(addresses.sftp_port),
+        "SFTP_USERNAME": addresses.sftp_username,
+        "SFTP_PASSWORD": addresses.sftp_password,
+        "SFTP_KNOWN_HOSTS_FILE": addresses.sftp_known_hosts_file,
+    }
+
+
+def _variable(name: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
+def _required(environment: Mapping[str, str], name: str, meaning: str) -> str:
+    value = environment.get(name)
+    if not value:
+        raise SettingError(f"{name} is not set. It takes {meaning}.")
+    return value
+
+
+def _integer(environment: Mapping[str, str], name: str, default: int, lowest: int = 0) -> int:
+    value = environment.get(name) or str(default)
+    if not re.fullmatch(r"\d+", value) or int(value) < lowest:
+        raise SettingError(f"{name} takes a whole number from {lowest} up (it is {value!r}).")
+    return int(value)

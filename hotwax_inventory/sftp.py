@@ -1,0 +1,329 @@
+"""SFTP over paramiko: list, fetch, archive; and which failures are worth another try.
+
+* SftpError
+  - SftpUnavailable   the network or the server is away: another try may work
+  - SftpRefused       a person must act: log-in, host key, rights
+  - FileChanged       the remote file changed while it was read: leave it for the next look
+"""
+
+import contextlib
+import hashlib
+import os
+import posixpath
+import socket
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import paramiko
+from paramiko.ssh_exception import IncompatiblePeer
+
+from hotwax_inventory.settings import SftpSettings
+
+T = TypeVar("T")
+
+# 255 KiB is the largest read that OpenSSH answers whole; 64 of them in flight keep a loopback or a WAN link busy.
+REQUEST_BYTES = 261_120
+SHORT_REQUEST_BYTES = 32_768
+REQUESTS_IN_FLIGHT = 64
+CONNECT_SECONDS = 15
+# paramiko's own hand-shake limits are 15 s each for banner and log-in; the socket must outlast both
+LOGIN_SECONDS = 45
+STALL_SECONDS = 60
+MOST_SUFFIXES = 10_000
+
+
+class SftpError(Exception):
+    """Something on the way to or from the SFTP server."""
+
+
+class SftpUnavailable(SftpError):
+    """The server cannot be reached, or the connection was cut."""
+
+
+class SftpRefused(SftpError):
+    """The server, or our own check of it, said no; it will say no again."""
+
+
+class FileChanged(SftpError):
+    """The remote file was not the same before and after the download."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A regular file on the server. `modified_at` is in seconds since 1970, as SFTP gives it."""
+
+    path: str
+    size_bytes: int
+    modified_at: int
+
+    @property
+    def name(self) -> str:
+        return posixpath.basename(self.path)
+
+
+class SftpSession:
+    """One connection, made at first use and again after a cut, until `deadline_seconds` have passed without success."""
+
+    def __init__(self, server: SftpSettings, deadline_seconds: int) -> None:
+        self._server = server
+        self._deadline_seconds = deadline_seconds
+        self._client: paramiko.SFTPClient | None = None
+        self._transport: paramiko.Transport | None = None
+
+    def listing(self, directory: str) -> list[RemoteFile]:
+        """The regular files of a directory, by name. A directory that does not exist has none.
+
+        Raises SftpUnavailable, SftpRefused."""
+
+        def entries(client: paramiko.SFTPClient) -> list[RemoteFile]:
+            try:
+                found = list(client.listdir_iter(self._absolute(directory), read_aheads=50))
+            except FileNotFoundError:
+                return []
+            return [
+                RemoteFile(posixpath.join(directory, entry.filename), entry.st_size or 0, int(entry.st_mtime or 0))
+                for entry in found
+                if entry.st_mode is not None and stat.S_ISREG(entry.st_mode)
+            ]
+
+        return sorted(self._call(entries), key=lambda file: file.name)
+
+    def look(self, path: str) -> RemoteFile | None:
+        """The file at a path, or None when there is none or it is not a regular file."""
+
+        def entry(client: paramiko.SFTPClient) -> RemoteFile | None:
+            try:
+                found = client.lstat(self._absolute(path))
+            except FileNotFoundError:
+                return None
+            regular = found.st_mode is not None and stat.S_ISREG(found.st_mode)
+            return RemoteFile(path, found.st_size or 0, int(found.st_mtime or 0)) if regular else None
+
+        return self._call(entry)
+
+    def fetch(self, file: RemoteFile, local: Path) -> str:
+        """Copy a remote file to a local path, synced to disk, and return its SHA-256.
+
+        Raises FileChanged when size or time differ from `file` before or after, or the bytes do not add up."""
+
+        def copy(client: paramiko.SFTPClient) -> str:
+            for request_bytes in (REQUEST_BYTES, SHORT_REQUEST_BYTES):
+                received, digest = self._copy(client, file, local, request_bytes)
+                if received == file.size_bytes:
+                    break
+            else:
+                raise FileChanged(
+                    f"{file.path}: {received} of {file.size_bytes} bytes arrived. It is left for the next look."
+                )
+            after = client.lstat(self._absolute(file.path))
+            if (after.st_size, int(after.st_mtime or 0)) != (file.size_bytes, file.modified_at):
+                raise FileChanged(f"{file.path} changed while it was read. It is left for the next look.")
+            return digest
+
+        try:
+            return self._call(copy)
+        except FileNotFoundError:
+            raise FileChanged(f"{file.path} is no longer there. It was renamed or removed while it was read.") from None
+
+    def put(self, local: Path, path: str, modified_at: int) -> None:
+        """Upload a file under a temporary name, set its time, and rename it: nobody sees it half. Overwrites nothing."""
+
+        def upload(client: paramiko.SFTPClient) -> None:
+            directory, name = posixpath.split(self._absolute(path))
+            partial = posixpath.join(directory, f".{name}.part")
+            _make_directories(client, directory)
+            client.put(str(local), partial)
+            client.utime(partial, (modified_at, modified_at))
+            client.rename(partial, posixpath.join(directory, name))
+
+        self._call(upload)
+
+    def archive(self, file: RemoteFile) -> str | None:
+        """Move a file into the `archive` directory beside it and return its new path; None when it is no longer there.
+
+        A name that is taken gets a suffix; nothing is overwritten. A file that has been replaced since is left where it is."""
+        directory, name = posixpath.split(file.path)
+        archive = posixpath.join(directory, "archive")
+        for attempt in range(MOST_SUFFIXES):
+            if self.look(file.path) != file:
+                return None
+            target = posixpath.join(archive, f"{name}.{attempt}" if attempt else name)
+            if self._call(lambda client, target=target: self._move(client, file.path, archive, target)):
+                moved = self.look(target)
+                if moved is not None and (moved.size_bytes, moved.modified_at) != (file.size_bytes, file.modified_at):
+                    # replaced between the look and the move: it is a file of its own, and goes back for the next look
+                    self._call(lambda client, target=target: self._move(client, target, directory, file.path))
+                    return None
+                return target
+        raise SftpRefused(f"{file.path} cannot be moved to {archive}: see the rights of that directory.")
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        self._client = self._transport = None
+
+    def _absolute(self, path: str) -> str:
+        return posixpath.join(self._server.root, path.lstrip("/"))
+
+    def _call(self, work: Callable[[paramiko.SFTPClient], T]) -> T:
+        """Do the work on the connection; after a cut, on a new one, until the deadline."""
+        deadline = time.monotonic() + self._deadline_seconds
+        pause = 0.2
+        while True:
+            try:
+                return work(self._connected())
+            except (FileNotFoundError, SftpRefused, FileChanged):
+                raise
+            except PermissionError as error:
+                raise SftpRefused(
+                    f"{self._server} refuses: {error}. See the rights of {self._server.username} there."
+                ) from error
+            except (SftpUnavailable, paramiko.SSHException, EOFError, OSError) as error:
+                self.close()
+                if time.monotonic() + pause > deadline:
+                    reason = str(error) or type(error).__name__
+                    raise SftpUnavailable(f"{self._server} cannot be reached: {reason}.") from error
+                time.sleep(pause)
+                pause = min(pause * 2, 5)
+
+    def _connected(self) -> paramiko.SFTPClient:
+        if self._client is None:
+            self._transport = _logged_in(self._server)
+            client = paramiko.SFTPClient.from_transport(self._transport)
+            if client is None:
+                raise SftpUnavailable(f"{self._server} opened no SFTP channel.")
+            channel = client.get_channel()
+            if channel is not None:
+                channel.settimeout(STALL_SECONDS)
+            self._client = client
+        return self._client
+
+    def _copy(self, client: paramiko.SFTPClient, file: RemoteFile, local: Path, request_bytes: int) -> tuple[int, str]:
+        received, digest = 0, hashlib.sha256()
+        with client.open(self._absolute(file.path), "rb") as remote, local.open("wb") as target:
+            remote.MAX_REQUEST_SIZE = request_bytes
+            before = remote.stat()
+            if (before.st_size, int(before.st_mtime or 0)) != (file.size_bytes, file.modified_at):
+                raise FileChanged(f"{file.path} changed since it was listed. It is left for the next look.")
+            remote.prefetch(file.size_bytes, REQUESTS_IN_FLIGHT)
+            while block := remote.read(1 << 20):
+                received += len(block)
+                digest.update(block)
+                target.write(block)
+            target.flush()
+            os.fsync(target.fileno())
+        return received, digest.hexdigest()
+
+    def _move(self, client: paramiko.SFTPClient, source: str, directory: str, target: str) -> bool:
+        """Rename without overwriting. False when the target is taken, or the source is gone."""
+        with contextlib.suppress(OSError):
+            client.mkdir(self._absolute(directory))
+        try:
+            client.lstat(self._absolute(target))
+        except FileNotFoundError:
+            try:
+                client.rename(self._absolute(source), self._absolute(target))
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                if not isinstance(error, PermissionError) and str(error) == "Failure":
+                    return False
+                raise
+            return True
+        return False
+
+
+def _make_directories(client: paramiko.SFTPClient, directory: str) -> None:
+    for depth in range(2, len(directory.split("/")) + 1):
+        with contextlib.suppress(OSError):
+            client.mkdir("/".join(directory.split("/")[:depth]))
+
+
+def _logged_in(server: SftpSettings) -> paramiko.Transport:
+    """A transport whose host key was found in the known-hosts file before anything secret was sent."""
+    connection = socket.create_connection((server.host, server.port), timeout=CONNECT_SECONDS)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    name = server.host if server.port == 22 else f"[{server.host}]:{server.port}"
+    known = _known_keys(server, name)
+    transport = paramiko.Transport(connection)
+    try:
+        if known:
+            options = transport.get_security_options()
+            options.key_types = tuple(t for t in options.key_types if _key_family(t) in known) or options.key_types
+        try:
+            transport.start_client(timeout=LOGIN_SECONDS)
+        except IncompatiblePeer as error:
+            raise SftpRefused(
+                f"{server} and this client have no algorithm in common ({error}). Servers that offer only SHA-1 are not supported."
+            ) from error
+        _check_host_key(server, name, transport.get_remote_server_key(), known)
+        _authenticate(server, transport)
+        transport.set_keepalive(15)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+
+
+def _known_keys(server: SftpSettings, name: str) -> dict[str, paramiko.PKey]:
+    if not server.known_hosts_file.exists():
+        return {}
+    try:
+        entries = paramiko.HostKeys(str(server.known_hosts_file)).lookup(name)
+    except OSError as error:
+        raise SftpRefused(
+            f"{server.variables}KNOWN_HOSTS_FILE {server.known_hosts_file} cannot be read: {error}."
+        ) from error
+    return {} if entries is None else {_key_family(kind): entries[kind] for kind in entries}
+
+
+def _key_family(kind: str) -> str:
+    """`rsa-sha2-256` and `rsa-sha2-512` are signatures by an `ssh-rsa` key."""
+    return "ssh-rsa" if kind.startswith("rsa-sha2") else kind
+
+
+def _check_host_key(server: SftpSettings, name: str, key: paramiko.PKey, known: dict[str, paramiko.PKey]) -> None:
+    expected = known.get(_key_family(key.get_name()))
+    if expected is not None and expected == key:
+        return
+    fingerprint = key.fingerprint  # pyright: ignore[reportAttributeAccessIssue]
+    how = f"ssh-keyscan -p {server.port} {server.host} >> {server.known_hosts_file}"
+    if not known:
+        raise SftpRefused(
+            f"The host key of {name} is not in {server.known_hosts_file} ({server.variables}KNOWN_HOSTS_FILE). The server shows "
+            f"{fingerprint}. When its operator confirms that, add it: {how}"
+        )
+    raise SftpRefused(
+        f"The host key of {name} has CHANGED: the server shows {fingerprint}, which {server.known_hosts_file} does not have. "
+        f"Nothing was sent. When its operator confirms the new key, remove the old line and add the new one: {how}"
+    )
+
+
+def _authenticate(server: SftpSettings, transport: paramiko.Transport) -> None:
+    try:
+        if server.private_key_file is not None:
+            transport.auth_publickey(server.username, _private_key(server, server.private_key_file))
+        elif server.password is not None:
+            transport.auth_password(server.username, server.password)
+        else:
+            raise SftpRefused(f"Set {server.variables}PASSWORD or {server.variables}PRIVATE_KEY_FILE for {server}.")
+    except paramiko.AuthenticationException as error:
+        what = "key" if server.private_key_file is not None else "password"
+        variable = "PRIVATE_KEY_FILE" if server.private_key_file is not None else "PASSWORD"
+        raise SftpRefused(
+            f"{server} refuses the {what} of {server.username}. See {server.variables}USERNAME and {server.variables}{variable}."
+        ) from error
+
+
+def _private_key(server: SftpSettings, path: Path) -> paramiko.PKey:
+    try:
+        return paramiko.PKey.from_path(path, password=server.password)
+    except (OSError, ValueError, paramiko.SSHException) as error:
+        raise SftpRefused(
+            f"{server.variables}PRIVATE_KEY_FILE {path} cannot be read as a private key "
+            f"({type(error).__name__}); its passphrase, if any, is {server.variables}PASSWORD."
+        ) from error

@@ -1,0 +1,331 @@
+"""The Admin GraphQL client of one shop: log-in, throttling, retries until a deadline, bulk operations, staged uploads.
+
+* ShopifyError
+  - ShopifyUnavailable   network, 5xx, throttling until the deadline: another run may work. After a mutation the outcome is unknown
+  - ShopifyRefused       a person must act: log-in, scopes, version, a document that Shopify does not take
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from hotwax_inventory import shopify_documents as documents
+from hotwax_inventory.settings import ShopSettings
+
+# Shopify's staged upload takes 104,857,600 bytes; a file of ours stays well below.
+MAX_UPLOAD_BYTES = 95_000_000
+MAX_IDS = 250
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
+FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.25, 30.0
+RETRIED_STATUS = frozenset({408, 425, 429, 430, 500, 502, 503, 504})
+RUNNING_STATUS = frozenset({"CREATED", "RUNNING", "CANCELING"})
+# A token is renewed this long before it expires.
+EARLY_SECONDS = 300
+
+PASSING_CODES = frozenset({"INTERNAL_SERVER_ERROR", "TIMEOUT", "SERVICE_UNAVAILABLE"})
+REFUSALS = {
+    401: "the access token is not valid; see the shop's SHOPIFY_…_ACCESS_TOKEN",
+    402: "the shop is frozen for want of payment",
+    403: "the app may not do this; see its access scopes",
+    404: "no such shop or API version; see the shop's SHOPIFY_…_URL and SHOPIFY_API_VERSION",
+    423: "the shop is locked",
+}
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+class ShopifyError(Exception):
+    """Something on the way to or from Shopify."""
+
+
+class ShopifyUnavailable(ShopifyError):
+    """No usable answer until the deadline."""
+
+
+class ShopifyRefused(ShopifyError):
+    """Shopify will not do it, now or later, unless somebody changes something."""
+
+
+class TooManyOperations(ShopifyError):
+    """All bulk operations that a shop may run at once are taken."""
+
+
+@dataclass(frozen=True)
+class BulkOperation:
+    """A bulk operation as Shopify describes it; sizes in lines and bytes, times in ISO 8601."""
+
+    id: str
+    status: str
+    error_code: str | None
+    created_at: str
+    completed_at: str | None
+    object_count: int
+    file_size: int
+    url: str | None
+
+    @property
+    def is_running(self) -> bool:
+        return self.status in RUNNING_STATUS
+
+
+class ShopifyClient:
+    """Calls the Admin API of one shop. Every call is retried with the same bytes until `deadline_seconds` have passed."""
+
+    def __init__(
+        self,
+        shop: ShopSettings,
+        version: str,
+        deadline_seconds: int,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._shop = shop
+        self._version = version
+        self._deadline_seconds = deadline_seconds
+        self._http = httpx.Client(transport=transport, timeout=httpx.Timeout(60, connect=15), follow_redirects=False)
+        self._token = shop.access_token
+        self._token_expires = float("inf")
+
+    def close(self) -> None:
+        self._http.close()
+
+    def call(self, document: str, variables: Json) -> Json:
+        """The `data` of a GraphQL answer. Raises ShopifyUnavailable, ShopifyRefused."""
+        body = json.dumps({"query": document, "variables": variables}, separators=(",", ":")).encode()
+
+        def answer() -> Json:
+            response = self._post(body)
+            _raise_for_status(response)
+            if response.status_code != 200:
+                raise ShopifyRefused(
+                    f"{self._shop}: {REFUSALS.get(response.status_code, 'refused')} (HTTP {response.status_code})."
+                )
+            content = _object(response)
+            errors = content.get("errors") or []
+            if any(_code(error) == "THROTTLED" for error in errors):
+                raise _Again("throttled", _throttled_seconds(content))
+            if any(_code(error) in PASSING_CODES for error in errors):
+                raise _Again(_messages(errors))
+            if errors or not isinstance(content.get("data"), dict):
+                raise ShopifyRefused(f"{self._shop}: Shopify refuses the request: {_messages(errors) or 'no data'}.")
+            return content["data"]
+
+        return self._until_deadline(answer)
+
+    def run_query(self, query: str) -> str:
+        """Start a bulk query; its operation id. Raises TooManyOperations when all slots are taken."""
+        return self._operation_id(self.call(documents.RUN_QUERY, {"query": query})["bulkOperationRunQuery"])
+
+    def run_mutation(self, mutation: str, staged_path: str) -> str:
+        """Start a bulk mutation over a staged file; its operation id. Raises TooManyOperations."""
+        started = self.call(documents.RUN_MUTATION, {"mutation": mutation, "path": staged_path})
+        return self._operation_id(started["bulkOperationRunMutation"])
+
+    def operation(self, operation_id: str) -> BulkOperation:
+        """The state of a bulk operation. Raises ShopifyRefused when Shopify does not know it."""
+        found = self.call(documents.OPERATION, {"id": operation_id})["bulkOperation"]
+        if not found:
+            raise ShopifyRefused(f"{self._shop}: Shopify does not know the bulk operation {operation_id}.")
+        return BulkOperation(
+            id=found["id"],
+            status=found["status"],
+            error_code=found["errorCode"],
+            created_at=found["createdAt"],
+            completed_at=found["completedAt"],
+            object_count=int(found["objectCount"] or 0),
+            file_size=int(found["fileSize"] or 0),
+            url=found["url"],
+        )
+
+    def wait(self, operation_id: str, report: Callable[[BulkOperation], None] = lambda _: None) -> BulkOperation:
+        """Poll an operation until it has ended; `report` hears of each look."""
+        pause = FIRST_POLL_SECONDS
+        while True:
+            operation = self.operation(operation_id)
+            report(operation)
+            if not operation.is_running:
+                return operation
+            time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311
+            pause = min(pause * 1.6, LONGEST_POLL_SECONDS)
+
+    def stage(self, path: Path) -> str:
+        """Upload a file of bulk mutation variables; the path that `run_mutation` takes."""
+        request = {
+            "resource": "BULK_MUTATION_VARIABLES",
+            "filename": path.name,
+            "mimeType": "text/jsonl",
+            "httpMethod": "POST",
+            "fileSize": str(path.stat().st_size),
+        }
+        staged = self.call(documents.STAGE, {"input": [request]})["stagedUploadsCreate"]
+        if staged["userErrors"] or not staged["stagedTargets"]:
+            raise ShopifyRefused(f"{self._shop}: no staged upload: {_messages(staged['userErrors'])}.")
+        target = staged["stagedTargets"][0]
+        # Parameters first, in their order, and the file last: that is how the storage service takes it.
+        fields = {parameter["name"]: parameter["value"] for parameter in target["parameters"]}
+
+        def upload() -> None:
+            with path.open("rb") as file:
+                files = {"file": (path.name, file, "text/jsonl")}
+                response = self._http.post(target["url"], data=fields, files=files, timeout=300)
+            _raise_for_status(response)
+            if response.status_code not in (200, 201, 204):
+                raise ShopifyRefused(
+                    f"{self._shop}: the upload of {path.name} was refused (HTTP {response.status_code})."
+                )
+
+        self._until_deadline(upload)
+        return fields["key"]
+
+    def download(self, url: str, path: Path) -> int:
+        """Stream a result to a file; its size in bytes. The address is signed, so no token goes with it."""
+
+        def fetch() -> int:
+            size = 0
+            with self._http.stream("GET", url, timeout=300) as response, path.open("wb") as file:
+                _raise_for_status(response)
+                if response.status_code != 200:
+                    raise ShopifyRefused(f"{self._shop}: the result cannot be fetched (HTTP {response.status_code}).")
+                for block in response.iter_bytes(1 << 20):
+                    size += len(block)
+                    file.write(block)
+            return size
+
+        return self._until_deadline(fetch)
+
+    def scopes(self) -> set[str]:
+        """The access scopes of the token."""
+        found = self.call(documents.SCOPES, {})["currentAppInstallation"]["accessScopes"]
+        return {scope["handle"] for scope in found}
+
+    def levels(self, level_ids: list[str]) -> dict[tuple[int, int], int]:
+        """What each level shows now, as {(item, location): available}; unknown and uncounted ones are left out."""
+        found: dict[tuple[int, int], int] = {}
+        for start in range(0, len(level_ids), MAX_IDS):
+            nodes = self.call(documents.READ_LEVELS, {"ids": level_ids[start : start + MAX_IDS]})["nodes"]
+            for node in nodes:
+                available = (
+                    next((q["quantity"] for q in node["quantities"] if q["name"] == "available"), None)
+                    if node
+                    else None
+                )
+                if available is not None:
+                    found[number(node["item"]["id"]), number(node["location"]["id"])] = available
+        return found
+
+    def _operation_id(self, started: Json) -> str:
+        errors = started["userErrors"]
+        if any(error["code"] in ("OPERATION_IN_PROGRESS", "LIMIT_REACHED") for error in errors):
+            raise TooManyOperations(f"{self._shop}: {_messages(errors)}")
+        if errors or not started["bulkOperation"]:
+            raise ShopifyRefused(f"{self._shop}: the bulk operation was not started: {_messages(errors)}.")
+        return started["bulkOperation"]["id"]
+
+    def _post(self, body: bytes) -> httpx.Response:
+        url = f"{self._shop.url}/admin/api/{self._version}/graphql.json"
+        response = self._http.post(url, content=body, headers=self._headers())
+        if response.status_code == 401 and self._shop.client_id:
+            self._token = None
+            response = self._http.post(url, content=body, headers=self._headers())
+        answered_by = response.headers.get("X-Shopify-API-Version")
+        if response.status_code == 200 and answered_by not in (None, self._version):
+            raise ShopifyRefused(
+                f"{self._shop}: asked for API version {self._version}, answered by {answered_by}. Shopify has retired the "
+                "version; set SHOPIFY_API_VERSION to one that it has and this project knows."
+            )
+        return response
+
+    def _headers(self) -> Mapping[str, str]:
+        if self._token is None or time.time() > self._token_expires - EARLY_SECONDS:
+            grant = {
+                "grant_type": "client_credentials",
+                "client_id": self._shop.client_id or "",
+                "client_secret": self._shop.client_secret or "",
+            }
+            response = self._http.post(f"{self._shop.url}/admin/oauth/access_token", data=grant)
+            _raise_for_status(response)
+            granted = _object(response) if response.status_code == 200 else {}
+            if "access_token" not in granted:
+                raise ShopifyRefused(
+                    f"{self._shop}: Shopify grants no token (HTTP {response.status_code}). See the shop's SHOPIFY_…_CLIENT_ID and "
+                    "SHOPIFY_…_CLIENT_SECRET, and whether the app is installed."
+                )
+            self._token = granted["access_token"]
+            self._token_expires = time.time() + float(granted.get("expires_in", 86_400))
+        return {"X-Shopify-Access-Token": self._token or "", "Content-Type": "application/json"}
+
+    def _until_deadline(self, attempt: Callable[[], T]) -> T:
+        """Try until it works or the deadline has passed; only what is worth another try is tried again."""
+        deadline = time.monotonic() + self._deadline_seconds
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return attempt()
+            except _Again as again:
+                reason, wait = str(again), again.seconds
+            except httpx.TransportError as error:
+                reason, wait = f"{type(error).__name__} {error}".strip(), 0.0
+            wait = max(wait, pause * random.uniform(0.5, 1.0))  # noqa: S311
+            if time.monotonic() + wait > deadline:
+                raise ShopifyUnavailable(
+                    f"{self._shop}: no usable answer within {self._deadline_seconds} seconds (last: {reason}). "
+                    "SHOPIFY_DEADLINE_SECONDS says how long a request is tried."
+                )
+            time.sleep(wait)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+class _Again(Exception):
+    """An answer that is worth another try, after at least so many seconds."""
+
+    def __init__(self, reason: str, seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+def number(gid: str) -> int:
+    """The number at the end of a gid such as gid://shopify/InventoryItem/111."""
+    return int(gid.rsplit("/", 1)[1].split("?", 1)[0])
+
+
+def _raise_for_status(response: httpx.Response) -> None:
+    """Raises _Again for a passing refusal. Other answers but 200 are the caller's to explain."""
+    if response.status_code in RETRIED_STATUS:
+        after = response.headers.get("Retry-After", "")
+        raise _Again(f"HTTP {response.status_code}", float(after) if after.replace(".", "", 1).isdigit() else 0.0)
+
+
+def _object(response: httpx.Response) -> Json:
+    """The JSON object of an answer; anything else, such as an error page or a cut text, is worth another try."""
+    try:
+        content = response.json()
+    except ValueError:
+        raise _Again(
+            f"HTTP {response.status_code} with {response.headers.get('Content-Type', 'no type')}, not JSON"
+        ) from None
+    if not isinstance(content, dict):
+        raise _Again("JSON, but no object")
+    return content
+
+
+def _code(error: Json) -> str | None:
+    return (error.get("extensions") or {}).get("code") or error.get("code")
+
+
+def _messages(errors: list[Json]) -> str:
+    return "; ".join(f"{_code(error) or ''} {error.get('message', '')}".strip() for error in errors)[:500]
+
+
+def _throttled_seconds(content: Json) -> float:
+    """How long the cost bucket takes to fill up to what the request needs."""
+    cost = (content.get("extensions") or {}).get("cost") or {}
+    status = cost.get("throttleStatus") or {}
+    rate = float(status.get("restoreRate") or 50)
+    missing = float(cost.get("requestedQueryCost") or rate) - float(status.get("currentlyAvailable") or 0)
+    return max(0.1, missing / rate)

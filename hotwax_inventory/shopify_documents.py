@@ -1,0 +1,95 @@
+"""Every GraphQL document that is sent to Shopify, API version 2026-10. The tests hold each against the official schema."""
+
+# Shape A of the Shopify reference 4.1: `item { id }` in the level makes line order and `__parentId` unimportant.
+ALL_LEVELS = """
+{
+  inventoryItems {
+    edges { node {
+      id sku tracked
+      inventoryLevels {
+        edges { node {
+          id updatedAt
+          item { id }
+          location { id }
+          quantities(names: ["available", "on_hand"]) { name quantity }
+        } }
+      }
+    } }
+  }
+}
+"""
+
+RUN_QUERY = """
+mutation RunQuery($query: String!) {
+  bulkOperationRunQuery(query: $query, groupObjects: false) {
+    bulkOperation { id status createdAt }
+    userErrors { code field message }
+  }
+}
+"""
+
+RUN_MUTATION = """
+mutation RunMutation($mutation: String!, $path: String!) {
+  bulkOperationRunMutation(mutation: $mutation, stagedUploadPath: $path) {
+    bulkOperation { id status createdAt }
+    userErrors { code field message }
+  }
+}
+"""
+
+OPERATION = """
+query Operation($id: ID!) {
+  bulkOperation(id: $id) {
+    id status errorCode createdAt completedAt objectCount fileSize url partialDataUrl
+  }
+}
+"""
+
+STAGE = """
+mutation Stage($input: [StagedUploadInput!]!) {
+  stagedUploadsCreate(input: $input) {
+    stagedTargets { url resourceUrl parameters { name value } }
+    userErrors { field message }
+  }
+}
+"""
+
+# `code` may be null in a live refusal (Shopify reference, fact 4), so the message is asked for too.
+ADJUST = """
+mutation InventoryAdjust($input: InventoryAdjustQuantitiesInput!, $idempotencyKey: String!) {
+  inventoryAdjustQuantities(input: $input) @idempotent(key: $idempotencyKey) {
+    inventoryAdjustmentGroup { id }
+    userErrors { code field message }
+  }
+}
+"""
+
+READ_LEVELS = """
+query ReadLevels($ids: [ID!]!) {
+  nodes(ids: $ids) {
+    ... on InventoryLevel {
+      id
+      item { id }
+      location { id }
+      quantities(names: ["available"]) { name quantity }
+    }
+  }
+}
+"""
+
+SCOPES = """
+query Scopes {
+  currentAppInstallation { accessScopes { handle } }
+}
+"""
+
+DOCUMENTS = {
+    "ALL_LEVELS": ALL_LEVELS,
+    "RUN_QUERY": RUN_QUERY,
+    "RUN_MUTATION": RUN_MUTATION,
+    "OPERATION": OPERATION,
+    "STAGE": STAGE,
+    "ADJUST": ADJUST,
+    "READ_LEVELS": READ_LEVELS,
+    "SCOPES": SCOPES,
+}

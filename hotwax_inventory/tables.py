@@ -1,0 +1,490 @@
+"""Every table once: columns, types and meaning. One declaration yields the DDL, the Columns tab in the UI and the key check.
+
+Only what runs on DuckLake too: no keys, sequences or defaults; uniqueness is kept by the statements that write, and checked."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+TIME = "timestamp with time zone"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column; `optional` ones may be null."""
+
+    name: str
+    type: str
+    description: str
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table or view: what a row of it is, its columns and its key."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    def ddl(self, name: str | None = None) -> str:
+        """The `create table if not exists` statement, for `name` instead of the table's own when given."""
+        lines = (f"{c.name} {c.type}{'' if c.optional else ' not null'}" for c in self.columns)
+        return f"create table if not exists {name or self.name} (\n    " + ",\n    ".join(lines) + "\n)"
+
+    def column_list(self) -> str:
+        return ", ".join(c.name for c in self.columns)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Definition-time metadata of the asset of this name: the Columns tab, the table's name and where it is kept."""
+        columns = [
+            dg.TableColumn(
+                c.name,
+                type=c.type,
+                description=c.description,
+                constraints=dg.TableColumnConstraints(nullable=c.optional),
+            )
+            for c in self.columns
+        ]
+        constraints = dg.TableConstraints(other=[f"unique: {', '.join(self.key)}"])
+        return {
+            "dagster/column_schema": dg.TableSchema(columns, constraints=constraints),
+            "dagster/table_name": self.name,
+            "dagster/storage_kind": "duckdb",
+        }
+
+
+PRODUCT_ID = Column("product_id", "varchar", "HotWax product id")
+FACILITY_ID = Column("facility_id", "varchar", "HotWax facility id")
+LOG_ID = Column("log_id", "bigint", "the file that the row came with: data_manager_log.log_id")
+LINE_NUMBER = Column("line_number", "bigint", "the physical line where the record starts, the header being 1")
+SHOP_ID = Column("shop_id", "varchar", "Shopify shop")
+SHOPIFY_ITEM = Column("shopify_inventory_item_id", "bigint", "number in gid://shopify/InventoryItem/<number>")
+SHOPIFY_LOCATION = Column("shopify_location_id", "bigint", "number in gid://shopify/Location/<number>")
+CHANGED_SEQ = Column(
+    "changed_seq", "bigint", "position of the last change in the one sequence that watermarks count in"
+)
+
+PRODUCT = Table(
+    "product",
+    "One product (a sellable variant or a kit).",
+    (
+        PRODUCT_ID,
+        Column("internal_name", "varchar", "SKU", optional=True),
+        Column("product_type_id", "varchar", "MARKETING_PKG_PICK is a kit", optional=True),
+        Column("netsuite_product_id", "varchar", "internal id of the item in NetSuite", optional=True),
+        Column("upca", "varchar", "bar code", optional=True),
+        Column("tags", "varchar", "tags, divided by commas", optional=True),
+    ),
+    key=("product_id",),
+)
+GOOD_IDENTIFICATION = Table(
+    "good_identification",
+    "One value by which files may name a product, of one type.",
+    (
+        Column("good_identification_type_id", "varchar", "type in upper case without blanks and underscores"),
+        Column("id_value", "varchar", "the value as files write it"),
+        Column("product_id", "varchar", "the product that it names"),
+        Column("product_type_id", "varchar", "its type", optional=True),
+        Column("product_count", "bigint", "how many products carry the value; above 1 it names none of them"),
+    ),
+    key=("good_identification_type_id", "id_value"),
+)
+FACILITY = Table(
+    "facility",
+    "One facility: a store, a warehouse, a virtual queue, or a channel's configuration facility.",
+    (
+        FACILITY_ID,
+        Column("external_id", "varchar", "internal id of the location in NetSuite", optional=True),
+        Column("facility_name", "varchar", "name", optional=True),
+        Column("facility_type_id", "varchar", "CONFIGURATION carries a channel's threshold", optional=True),
+        Column("parent_facility_type_id", "varchar", "VIRTUAL_FACILITY holds no stock of its own", optional=True),
+        Column("product_store_id", "varchar", "the product store that sells from it", optional=True),
+    ),
+    key=("facility_id",),
+)
+FACILITY_GROUP = Table(
+    "facility_group",
+    "One membership of a facility in a group, for a span of time.",
+    (
+        Column("facility_group_id", "varchar", "group"),
+        Column("facility_group_type_id", "varchar", "CHANNEL_FAC_GROUP is a sales channel", optional=True),
+        FACILITY_ID,
+        Column("from_date", TIME, "first moment of the membership", optional=True),
+        Column("thru_date", TIME, "first moment after it; empty: still active", optional=True),
+    ),
+    key=("facility_group_id", "facility_id", "from_date"),
+)
+PRODUCT_STORE = Table(
+    "product_store",
+    "One product store: a brand, or the owner of a channel.",
+    (
+        Column("product_store_id", "varchar", "product store"),
+        Column("reserve_inventory", "varchar", "N: parked orders do not reduce online ATP", optional=True),
+        Column(
+            "hold_preorder_physical_inventory",
+            "varchar",
+            "Y: parked pre-orders hold the product's stock",
+            optional=True,
+        ),
+    ),
+    key=("product_store_id",),
+)
+SHOPIFY_SHOP = Table(
+    "shopify_shop",
+    "One Shopify shop.",
+    (
+        SHOP_ID,
+        Column("shop_domain", "varchar", "its myshopify.com domain", optional=True),
+        Column("product_store_id", "varchar", "the product store whose numbers it shows"),
+        Column("inventory_master", "varchar", "hotwax: we publish to it; shopify: we read from it"),
+        Column("shopify_facility_group_mode", "varchar", "exclude or include: what a publication group means"),
+    ),
+    key=("shop_id",),
+)
+SHOPIFY_SHOP_LOCATION = Table(
+    "shopify_shop_location",
+    "One Shopify location and the facility whose number it shows; _NA_ is the aggregate location.",
+    (SHOP_ID, FACILITY_ID, SHOPIFY_LOCATION),
+    key=("shop_id", "facility_id"),
+)
+SHOPIFY_SHOP_PRODUCT_MAPPING = Table(
+    "shopify_shop_product_mapping",
+    "One product's inventory item as shopify_shop_product.csv states it; it overrides the match by SKU.",
+    (SHOP_ID, PRODUCT_ID, SHOPIFY_ITEM),
+    key=("shop_id", "product_id"),
+)
+VIRTUAL_QUEUE_ITEM = Table(
+    "virtual_queue_item",
+    "One open order item: parked at a virtual facility it reduces online ATP, at a physical one it is a reservation.",
+    (
+        Column("order_id", "varchar", "order"),
+        Column("order_item_seq_id", "varchar", "item of the order"),
+        PRODUCT_ID,
+        FACILITY_ID,
+        Column("quantity", "integer", "units still open"),
+        Column("product_store_id", "varchar", "the product store that sold it"),
+        CHANGED_SEQ,
+    ),
+    key=("order_id", "order_item_seq_id"),
+)
+DATA_MANAGER_LOG = Table(
+    "data_manager_log",
+    "One landed file: where it came from, what became of it, and how many of its rows were applied, refused or ignored.",
+    (
+        Column("log_id", "bigint", "number of the file, in order of registration"),
+        Column("config_id", "varchar", "MDM config that received the file"),
+        Column("remote_path", "varchar", "path on the SFTP server, relative to SFTP_ROOT"),
+        Column("file_name", "varchar", "name on the SFTP server"),
+        Column("remote_modified_at", TIME, "modification time on the SFTP server"),
+        Column("size_bytes", "bigint", "size in bytes"),
+        Column("sha256", "varchar", "hash of the content"),
+        Column("landed_path", "varchar", "the copy in the landing area, relative to HOTWAX_HOME"),
+        Column(
+            "status_id",
+            "varchar",
+            "pending, imported, finished, finished_with_errors, failed, duplicate, held, cancelled",
+        ),
+        Column("total_record_count", "bigint", "rows in the file", optional=True),
+        Column(
+            "failed_record_count", "bigint", "rows refused, each with a reason in data_manager_error", optional=True
+        ),
+        Column("ignored_record_count", "bigint", "rows that need nobody, such as kits in a reset file", optional=True),
+        Column("effective_at", TIME, "when the file's rows take effect"),
+        Column("registered_at", TIME, "when the file was landed and registered"),
+        Column("archived_at", TIME, "when the remote file was moved to its archive", optional=True),
+        Column("started_at", TIME, "when its import began", optional=True),
+        Column("finished_at", TIME, "when it was posted, or failed", optional=True),
+        Column("run_id", "varchar", "the Dagster run that last worked on it"),
+        Column("property_resource", "varchar", "the SFTP connection that it came by"),
+        Column("parameters", "varchar", "how its rows are to be read, as JSON"),
+        Column("message", "varchar", "what a person should know of it", optional=True),
+    ),
+    key=("log_id",),
+)
+DATA_MANAGER_ERROR = Table(
+    "data_manager_error",
+    "One refused row of a file.",
+    (
+        LOG_ID,
+        LINE_NUMBER,
+        Column("column_name", "varchar", "the column at fault, as the file spells it", optional=True),
+        Column("reason", "varchar", "what is wrong with it"),
+        Column("raw_row", "varchar", "the row as it came"),
+    ),
+    key=("log_id", "line_number"),
+)
+INVENTORY_RESET = Table(
+    "inventory_reset",
+    "One accepted row of a reset file: a count that the ERP states for a product at a facility.",
+    (
+        LOG_ID,
+        LINE_NUMBER,
+        PRODUCT_ID,
+        FACILITY_ID,
+        Column("quantity", "integer", "units, as the file states them"),
+        Column("reset_by", "varchar", "the counter that the quantity is: ATP or QOH"),
+        Column("location_seq_id", "varchar", "warehouse location, as the file or the job states it", optional=True),
+        Column("comments", "varchar", "free text", optional=True),
+    ),
+    key=("log_id", "line_number"),
+)
+INVENTORY_ITEM_DETAIL = Table(
+    "inventory_item_detail",
+    "One entry of the inventory ledger: what one row changed. Entries are never altered.",
+    (
+        Column("seq", "bigint", "position in the ledger"),
+        PRODUCT_ID,
+        FACILITY_ID,
+        Column("quantity_on_hand_diff", "bigint", "units added to quantity on hand"),
+        Column("available_to_promise_diff", "bigint", "units added to available to promise"),
+        Column("last_quantity_on_hand", "bigint", "quantity on hand after the entry"),
+        Column("last_available_to_promise", "bigint", "available to promise after the entry"),
+        Column("quantity", "bigint", "the quantity as the file states it"),
+        Column("reason_enum_id", "varchar", "HotWax's reason, such as VAR_EXT_RESET"),
+        Column("effective_at", TIME, "when the row takes effect"),
+        LOG_ID,
+        LINE_NUMBER,
+        Column("shipment_id", "varchar", "the shipment received, if it was one", optional=True),
+        Column("order_id", "varchar", "the order fulfilled, if it was one", optional=True),
+        Column("description", "varchar", "free text of the row, or what the ledger has to say of it", optional=True),
+    ),
+    key=("seq",),
+)
+INVENTORY_ITEM = Table(
+    "inventory_item",
+    "The stock of one product at one facility: always the sum of its ledger entries.",
+    (
+        PRODUCT_ID,
+        FACILITY_ID,
+        Column("quantity_on_hand_total", "bigint", "units on hand"),
+        Column("available_to_promise_total", "bigint", "units on hand minus reservations"),
+        CHANGED_SEQ,
+        Column("reset_at", TIME, "time of effect of the newest reset", optional=True),
+        Column("reset_file_name", "varchar", "its file's name, which decides between equal times", optional=True),
+        Column("reset_line_number", "bigint", "its line, which decides within a file", optional=True),
+        Column("reset_log_id", "bigint", "its file", optional=True),
+        Column("reset_by", "varchar", "the counter that it set: ATP or QOH", optional=True),
+        Column("reset_quantity", "bigint", "the value that it set", optional=True),
+    ),
+    key=("product_id", "facility_id"),
+)
+PRODUCT_FACILITY = Table(
+    "product_facility",
+    "The availability rules of one product at one facility.",
+    (
+        PRODUCT_ID,
+        FACILITY_ID,
+        Column(
+            "minimum_stock",
+            "bigint",
+            "safety stock; at a configuration facility the channel's threshold",
+            optional=True,
+        ),
+        Column("allow_brokering", "varchar", "N: not sold online from here; empty means Y", optional=True),
+        Column("allow_pickup", "varchar", "N: no pick-up here; empty means Y", optional=True),
+        CHANGED_SEQ,
+    ),
+    key=("product_id", "facility_id"),
+)
+KIT_INVENTORY = Table(
+    "kit_inventory",
+    "How many of one kit the components at one facility make.",
+    (
+        Column("product_id", "varchar", "the kit"),
+        FACILITY_ID,
+        Column("available_to_promise_total", "bigint", "complete kits"),
+        CHANGED_SEQ,
+    ),
+    key=("product_id", "facility_id"),
+)
+FACILITY_ATP = Table(
+    "facility_atp",
+    "What one facility may promise of one product.",
+    (
+        PRODUCT_ID,
+        FACILITY_ID,
+        Column("last_inventory_count", "bigint", "available to promise at the facility, or complete kits"),
+        Column("minimum_stock", "bigint", "units held back at the facility"),
+        Column("allow_brokering", "varchar", "N: not part of any online number"),
+        Column("computed_last_inventory_count", "bigint", "what is left above the minimum stock, never below 0"),
+        CHANGED_SEQ,
+    ),
+    key=("product_id", "facility_id"),
+)
+ONLINE_ATP = Table(
+    "online_atp",
+    "What one channel may promise of one product, with every number on the way.",
+    (
+        Column("facility_group_id", "varchar", "the channel's facility group"),
+        Column("product_store_id", "varchar", "the product store that sells"),
+        PRODUCT_ID,
+        Column("base_atp", "bigint", "sum of computed counts over the group's facilities that sell online"),
+        Column("raw_atp", "bigint", "sum of available to promise over the same facilities"),
+        Column("threshold", "bigint", "units held back for the whole channel"),
+        Column("queue_quantity", "bigint", "units of open orders parked at virtual facilities"),
+        Column("allow_brokering", "varchar", "N: the channel's configuration facility switches the product off"),
+        Column("preorder_hold", "boolean", "parked pre-orders hold the product's stock"),
+        Column("online_atp", "bigint", "the number that is published"),
+        CHANGED_SEQ,
+    ),
+    key=("facility_group_id", "product_store_id", "product_id"),
+)
+SHOPIFY_INVENTORY_LEVEL = Table(
+    "shopify_inventory_level",
+    "One level as the shop showed it in its last complete bulk read.",
+    (
+        SHOP_ID,
+        SHOPIFY_ITEM,
+        SHOPIFY_LOCATION,
+        Column("shopify_inventory_level_id", "varchar", "gid of the level"),
+        Column("tracked", "boolean", "whether Shopify counts the item"),
+        Column("available", "integer", "units that Shopify sells; empty where it does not count", optional=True),
+        Column("on_hand", "integer", "units that Shopify has on hand", optional=True),
+        Column("updated_at", TIME, "Shopify's time of the last change", optional=True),
+    ),
+    key=("shop_id", "shopify_inventory_item_id", "shopify_location_id"),
+)
+SHOPIFY_BULK_READ = Table(
+    "shopify_bulk_read",
+    "One complete bulk read of a shop's levels.",
+    (
+        SHOP_ID,
+        Column("bulk_operation_id", "varchar", "gid of the bulk operation"),
+        Column("started_at", TIME, "Shopify's time of its start"),
+        Column("completed_at", TIME, "Shopify's time of its end"),
+        Column("object_count", "bigint", "lines of the result"),
+        Column("level_count", "bigint", "levels among them"),
+    ),
+    key=("shop_id",),
+)
+SHOPIFY_INVENTORY_ITEM = Table(
+    "shopify_inventory_item",
+    "One inventory item as the shop showed it in its last complete bulk read.",
+    (
+        SHOP_ID,
+        SHOPIFY_ITEM,
+        Column("sku", "varchar", "SKU", optional=True),
+        Column("tracked", "boolean", "whether Shopify counts the item"),
+    ),
+    key=("shop_id", "shopify_inventory_item_id"),
+)
+SHOPIFY_SHOP_PRODUCT = Table(
+    "shopify_shop_product",
+    "One product and its inventory item in a shop.",
+    (
+        SHOP_ID,
+        PRODUCT_ID,
+        SHOPIFY_ITEM,
+        Column("matched_by", "varchar", "sku, or csv for a row of shopify_shop_product.csv"),
+        CHANGED_SEQ,
+    ),
+    key=("shop_id", "product_id"),
+)
+SYNC_RUN = Table(
+    "sync_run",
+    "One delta for a shop: what it was asked for, what was found, and how far its sending has come.",
+    (
+        Column("sync_run_id", "bigint", "number of the delta"),
+        SHOP_ID,
+        Column("job", "varchar", "hard_sync or upload_recent_inventory_changes"),
+        Column("run_id", "varchar", "the Dagster run that made it"),
+        Column("parameters", "varchar", "the parameters, as JSON"),
+        Column("bulk_operation_id", "varchar", "the read that it compares with"),
+        Column("observed_at", TIME, "time of that read"),
+        Column("upto_seq", "bigint", "the sequence up to which our own numbers are in it"),
+        Column("created_at", TIME, "when it was made"),
+        Column("level_count", "bigint", "levels that were compared"),
+        Column("change_count", "bigint", "changes"),
+        Column("skipped", "varchar", "levels and targets left out, by reason, as JSON"),
+        Column("guard_message", "varchar", "why a person must approve it before it is sent", optional=True),
+        Column("approved_by_run", "varchar", "the run that approved it", optional=True),
+        Column("status_id", "varchar", "planned, sending, finished, unfinished"),
+        Column("finished_at", TIME, "when every change had an outcome", optional=True),
+    ),
+    key=("sync_run_id",),
+)
+SYNC_CHANGE = Table(
+    "sync_change",
+    "One change of one level that a delta asks for, and what Shopify made of it.",
+    (
+        Column("sync_run_id", "bigint", "the delta"),
+        SHOP_ID,
+        PRODUCT_ID,
+        FACILITY_ID,
+        SHOPIFY_ITEM,
+        SHOPIFY_LOCATION,
+        Column("target_quantity", "integer", "units that the level should show"),
+        Column("observed_quantity", "integer", "units that it showed"),
+        Column("delta", "integer", "units to add"),
+        Column("idempotency_key", "varchar", "key of the line"),
+        Column("file_name", "varchar", "delta file"),
+        Column("line_number", "bigint", "line of the delta file, from 0 as Shopify counts"),
+        Column("line_position", "bigint", "place among the line's changes, from 0 as Shopify counts"),
+        Column(
+            "outcome",
+            "varchar",
+            "applied, no_op, stale, permanent, retryable, unknown, contested; empty: not sent",
+            optional=True,
+        ),
+        Column("error_code", "varchar", "Shopify's code or message for a refusal", optional=True),
+        Column("decided_at", TIME, "when the outcome was known", optional=True),
+    ),
+    key=("sync_run_id", "shopify_inventory_item_id", "shopify_location_id"),
+)
+SYNC_FILE = Table(
+    "sync_file",
+    "One delta file and the bulk operation that works it.",
+    (
+        Column("sync_run_id", "bigint", "the delta"),
+        Column("file_name", "varchar", "name in the outbox"),
+        Column("line_count", "bigint", "lines"),
+        Column("size_bytes", "bigint", "size in bytes"),
+        Column(
+            "bulk_operation_id", "varchar", "gid of the bulk operation, once Shopify has accepted it", optional=True
+        ),
+    ),
+    key=("sync_run_id", "file_name"),
+)
+SYNC_WATERMARK = Table(
+    "sync_watermark",
+    "How far a shop's publishing has come.",
+    (
+        SHOP_ID,
+        Column("sync_run_id", "bigint", "the delta that was finished"),
+        Column("seq", "bigint", "everything up to here has been published"),
+        Column("at_time", TIME, "when"),
+    ),
+    key=("shop_id", "sync_run_id"),
+)
+PUBLISHED_LEVEL = Table(
+    "published_level",
+    "The last quantity that a level is known to have had from us.",
+    (
+        SHOP_ID,
+        SHOPIFY_ITEM,
+        SHOPIFY_LOCATION,
+        Column("quantity", "integer", "units"),
+        Column("sync_run_id", "bigint", "the delta that set it"),
+        Column("published_at", TIME, "when Shopify confirmed it"),
+    ),
+    key=("shop_id", "shopify_inventory_item_id", "shopify_location_id"),
+)
+SEQUENCE = Table(
+    "sequence",
+    "The one sequence that ledger entries and changes are numbered in.",
+    (Column("last_value", "bigint", "the last number given out"),),
+    key=("last_value",),
+)
+WAREHOUSE_VERSION = Table(
+    "warehouse_version",
+    "Which layout of these tables the file has.",
+    (Column("version", "integer", "layout"),),
+    key=("version",),
+)
+
+TABLES = tuple(value for value in list(globals().values()) if isinstance(value, Table))
+VIEWS = (FACILITY_ATP, ONLINE_ATP)

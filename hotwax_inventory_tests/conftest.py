@@ -1,0 +1,140 @@
+"""A place of its own for each test: home, reference, simulator and Dagster instance, and the few things one does with them."""
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from hotwax_inventory.definitions import defs
+from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.simulator import Simulator
+
+SCHEMA_FILE = Path(__file__).resolve().parents[2] / "shared" / "shopify" / "admin-2026-10.json.gz"
+RESETS = "netsuite/inventoryitem/csv"
+
+# Three products and a kit, two stores and a warehouse in the channel FAC_GRP, one shop with an aggregate location.
+REFERENCE = {
+    "product": """product_id,internal_name,product_type_id,netsuite_product_id,upca,tags
+10001,TEE-S,FINISHED_GOOD,501,840001,
+10002,TEE-M,FINISHED_GOOD,502,840002,
+10003,TEE-L,FINISHED_GOOD,503,840003,
+10009,GIFT-KIT,MARKETING_PKG_PICK,509,840009,
+""",
+    "facility": """facility_id,external_id,facility_name,facility_type_id,parent_facility_type_id,product_store_id
+WAREHOUSE,43,Central warehouse,WAREHOUSE,PHYSICAL_STORE,STORE
+BROADWAY,116,Broadway,RETAIL_STORE,PHYSICAL_STORE,STORE
+BROOKLYN,281,Brooklyn,RETAIL_STORE,PHYSICAL_STORE,STORE
+CONFIGURATION,,Channel settings,CONFIGURATION,VIRTUAL_FACILITY,STORE
+_NA_,,Brokering queue,NA,VIRTUAL_FACILITY,STORE
+PARKING,900,Pre-order parking,PRE_ORDER,VIRTUAL_FACILITY,STORE
+""",
+    "facility_group": """facility_group_id,facility_group_type_id,facility_id,from_date,thru_date
+FAC_GRP,CHANNEL_FAC_GROUP,WAREHOUSE,2024-01-01,
+FAC_GRP,CHANNEL_FAC_GROUP,BROADWAY,2024-01-01,
+FAC_GRP,CHANNEL_FAC_GROUP,BROOKLYN,2024-01-01,
+FAC_GRP,CHANNEL_FAC_GROUP,CONFIGURATION,2024-01-01,
+""",
+    "product_store": """product_store_id,reserve_inventory,hold_preorder_physical_inventory
+STORE,Y,N
+""",
+    "shopify_shop": """shop_id,shop_domain,product_store_id,inventory_master,shopify_facility_group_mode
+SHOP,shop.myshopify.com,STORE,hotwax,exclude
+""",
+    "shopify_shop_location": """shop_id,facility_id,shopify_location_id
+SHOP,_NA_,7000
+SHOP,BROADWAY,7116
+SHOP,BROOKLYN,7281
+""",
+}
+
+
+class Place:
+    """One retailer on one machine, empty at first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        self.reference_dir = folder / "reference"
+        self.reference_dir.mkdir(parents=True)
+        for name, content in REFERENCE.items():
+            self.write_reference(name, content)
+        self.simulator = Simulator(
+            folder / "simulator", self.reference_dir, schema_file=SCHEMA_FILE if SCHEMA_FILE.exists() else None
+        )
+        self.instance = dg.DagsterInstance.ephemeral()
+
+    def write_reference(self, name: str, content: str) -> None:
+        (self.reference_dir / f"{name}.csv").write_text(content, encoding="utf-8")
+
+    @property
+    def sftp_directory(self) -> Path:
+        """The local folder that the SFTP server serves as `/`."""
+        return Path(self.simulator.addresses.sftp_directory)
+
+    def put(self, path: str, content: str | bytes, at: datetime | float | None = None) -> Path:
+        """Lay a file onto the SFTP server, with a modification time if given."""
+        target = self.sftp_directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content.encode() if isinstance(content, str) else content)
+        moment = at.timestamp() if isinstance(at, datetime) else at or time.time()
+        os.utime(target, (moment, moment))
+        return target
+
+    def put_reset(self, name: str, content: str | bytes, at: datetime | float | None = None) -> Path:
+        return self.put(f"{RESETS}/{name}", content, at)
+
+    def run(
+        self, job: str, config: dict[str, dict[str, Any]] | None = None, shop: str | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """Run a job; `config` is per asset. A failed run is a result, too."""
+        return defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance,
+            run_config={"ops": {asset: {"config": values} for asset, values in (config or {}).items()}},
+            tags={"dagster/partition": shop} if shop else None,
+            raise_on_error=False,
+        )
+
+    def rows(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
+        with Warehouse().transaction() as connection:
+            return connection.execute(sql, values).fetchall()
+
+    def stock(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """{(product, facility): (quantity on hand, available to promise)}"""
+        found = self.rows(
+            "select product_id, facility_id, quantity_on_hand_total, available_to_promise_total from inventory_item"
+        )
+        return {(product, facility): (on_hand, promise) for product, facility, on_hand, promise in found}
+
+    def logs(self) -> list[tuple[Any, ...]]:
+        """(file name, status, rows, refused, ignored) of every registered file, in order of registration."""
+        return self.rows(
+            "select file_name, status_id, total_record_count, failed_record_count, ignored_record_count "
+            "from data_manager_log order by log_id"
+        )
+
+
+@pytest.fixture
+def empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A place whose reference has not been loaded."""
+    for name in list(os.environ):
+        if name.startswith(("SFTP_", "SHOPIFY_", "HOTWAX_", "DAGSTER_")) or name.endswith("_IMPORT_PATH"):
+            monkeypatch.delenv(name)
+    place = Place(tmp_path)
+    monkeypatch.setenv("HOTWAX_HOME", str(place.home))
+    monkeypatch.setenv("HOTWAX_REFERENCE_DIR", str(place.reference_dir))
+    monkeypatch.setenv("SFTP_STABLE_SECONDS", "0")
+    with place.simulator as simulator, place.instance:
+        for name, value in simulator.environment().items():
+            monkeypatch.setenv(name, value)
+        yield place
+
+
+@pytest.fixture
+def place(empty_place: Place) -> Place:
+    """A place with its reference loaded."""
+    assert empty_place.run("load_reference").success
+    return empty_place
