@@ -26,11 +26,22 @@ IN_PROGRESS = (
 AFTER_IMPORT = ("inventory_item_detail", "inventory_item", "facility_atp", "online_atp")
 
 
+def _with_own_checks(*assets: str) -> dg.AssetSelection:
+    """The assets with the checks that they report themselves, without those that look at whole tables."""
+    own = {
+        "hard_sync_delta": ("few_levels_change", "few_levels_go_to_zero"),
+        **{feed.asset: ("rows_accepted", "content_is_new", "files_readable") for feed in FEEDS},
+    }
+    keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset in assets for name in own.get(asset, ())]
+    return dg.AssetSelection.assets(*assets).without_checks() | dg.AssetSelection.checks(*keys)
+
+
 def import_job(feed: Feed) -> UnresolvedAssetJobDefinition:
     """The job of a feed: land, import, post, and say what may be promised."""
     return dg.define_asset_job(
         feed.job,
-        selection=dg.AssetSelection.assets(feed.asset, *AFTER_IMPORT),
+        selection=_with_own_checks(feed.asset, *AFTER_IMPORT)
+        | dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("online_atp"), "every_file_was_read")),
         description=f"HotWax: {feed.hotwax_name}, every 15 minutes. {feed.description}",
         tags={"hotwax/feed": feed.config_id, "hotwax/job": feed.hotwax_job, "hotwax/service": feed.hotwax_service},
     )
@@ -38,13 +49,13 @@ def import_job(feed: Feed) -> UnresolvedAssetJobDefinition:
 
 LOAD_REFERENCE = dg.define_asset_job(
     "load_reference",
-    selection=dg.AssetSelection.assets(*ASSETS),
+    selection=_with_own_checks(*ASSETS),
     description="Load the reference CSVs, all or nothing.",
     tags={"hotwax/feed": "REFERENCE"},
 )
 HARD_SYNC = dg.define_asset_job(
     "hard_sync",
-    selection=dg.AssetSelection.assets(
+    selection=_with_own_checks(
         "shopify_inventory_level", "shopify_shop_product", "hard_sync_delta", "hard_sync_upload", "sync_verification"
     ),
     description="HotWax: Upload Inventory, once a day. Bring every level of a shop to the number that we promise.",

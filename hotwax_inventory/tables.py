@@ -265,6 +265,9 @@ INVENTORY_ITEM = Table(
         CHANGED_SEQ,
         Column("reset_at", TIME, "time of effect of the newest reset", optional=True),
         Column("reset_file_name", "varchar", "its file's name, which decides between equal times", optional=True),
+        Column(
+            "reset_modified_at", TIME, "its modification time, which decides between files of one name", optional=True
+        ),
         Column("reset_line_number", "bigint", "its line, which decides within a file", optional=True),
         Column("reset_log_id", "bigint", "its file", optional=True),
         Column("reset_by", "varchar", "the counter that it set: ATP or QOH", optional=True),

@@ -16,6 +16,7 @@ from pydantic import model_validator
 from hotwax_inventory import settings
 from hotwax_inventory.files.landing import Landing, Source, land
 from hotwax_inventory.files.sources import Feed
+from hotwax_inventory.imports.identify import identification_types
 from hotwax_inventory.imports.rows import EXTRA_FIELDS, BadFile, Text, fields_relation, normalised, read_text, sql_text
 from hotwax_inventory.resources import Sftp, Warehouse, transaction
 from hotwax_inventory.tables import Table
@@ -42,8 +43,9 @@ class Column:
 class Import:
     """How the files of a feed become rows.
 
-    `checked` is SQL over the relation `staged` (log_id, line_number, structure_reason, raw_row, failed_record, parameters and the
-    declared columns, all text) that yields its columns plus the table's, `column_name` (one of ours), `reason` and `is_ignored`."""
+    `checked` is SQL over the relation `staged` (log_id, line_number, structure_reason, parameters and the declared columns, all
+    text) that yields its columns and the table's, `is_right`, `is_of_nobody` (a right row that is to be ignored) and, for rows
+    that are not right, `refusal` (a struct of `column_name`, one of ours, and `reason`)."""
 
     feed: Feed
     table: Table
@@ -204,20 +206,23 @@ def _import_batch(
     done = {file.log_id: Imported(file.log_id, file.file_name) for file in files}
     texts: dict[int, Text] = {}
     sources: list[str] = []
+    types: set[str] = set()
     started_at = datetime.now(UTC)
     for file in files:
         try:
             folder = scratch / str(file.log_id)
             folder.mkdir(exist_ok=True)
             text = read_text(settings.home() / file.landed_path, folder)
-            sources.append(_staged(spec, file, text))
+            positions = _positions(spec, text)
+            sources.append(_staged(spec, file, text, positions))
+            types.update(identification_types(positions, str(json.loads(file.parameters).get("id_type"))))
             texts[file.log_id] = text
         except BadFile as error:
             done[file.log_id].failure = str(error)
     with transaction(connection):
         if sources:
             try:
-                _import_rows(spec, sources, connection, done)
+                _import_rows(spec, sources, sorted(types), connection, done)
             except duckdb.InvalidInputException as error:
                 if len(files) > 1:
                     raise
@@ -231,13 +236,8 @@ def _import_batch(
     return list(done.values())
 
 
-def _staged(spec: Import, file: PendingFile, text: Text) -> str:
-    """SQL of the `staged` relation for one file. Raises BadFile for a header without a required column."""
-    positions = _positions(spec, text)
-    for alternatives in spec.required:
-        if not positions.keys() & set(alternatives):
-            missing = " or ".join(column.aliases[0] for column in spec.columns if column.name in alternatives)
-            raise BadFile(f"Column {missing} is missing (found: {', '.join(text.header)}).")
+def _staged(spec: Import, file: PendingFile, text: Text, positions: dict[str, int]) -> str:
+    """SQL of the `staged` relation for one file."""
     width = len(text.header)
     last = next((column for column in spec.columns if positions.get(column.name) == width - 1), None)
     has_free_end = last is not None and last.is_free_text
@@ -270,7 +270,7 @@ def _staged(spec: Import, file: PendingFile, text: Text) -> str:
 
 
 def _positions(spec: Import, text: Text) -> dict[str, int]:
-    """Where each of our columns stands in the header. Raises BadFile when two names mean the same column."""
+    """Where each of our columns stands in the header. Raises BadFile when one is missing, or two names mean the same."""
     positions: dict[str, int] = {}
     for column in spec.columns:
         found = [i for i, name in enumerate(text.header) if normalised(name) in column.aliases_normalised]
@@ -279,6 +279,10 @@ def _positions(spec: Import, text: Text) -> dict[str, int]:
             raise BadFile(f"The columns {names} mean the same. Leave one of them out.")
         if found:
             positions[column.name] = found[0]
+    for alternatives in spec.required:
+        if not positions.keys() & set(alternatives):
+            missing = " or ".join(column.aliases[0] for column in spec.columns if column.name in alternatives)
+            raise BadFile(f"Column {missing} is missing (found: {', '.join(text.header)}).")
     return positions
 
 
@@ -287,13 +291,14 @@ def _trimmed(name: str) -> str:
 
 
 def _import_rows(
-    spec: Import, sources: list[str], connection: duckdb.DuckDBPyConnection, done: dict[int, Imported]
+    spec: Import, sources: list[str], types: list[str], connection: duckdb.DuckDBPyConnection, done: dict[int, Imported]
 ) -> None:
     staged = " union all ".join(sources)
     columns = spec.table.column_list()
     connection.execute(
         f"with staged as ({staged}) insert into {spec.table.name} select {columns} from ({spec.checked}) "
-        "where reason is null and not is_ignored"
+        "where is_right and is_of_nobody is not true",
+        {"types": types},
     )
     log_ids = list(done)
     total = dict(connection.execute(f"select log_id, count(*) from ({staged}) group by log_id").fetchall())
@@ -308,7 +313,7 @@ def _import_rows(
     if total == accepted:
         return
     incomplete = [log_id for log_id in total if total[log_id] != accepted.get(log_id, 0)]
-    connection.execute(_refused_sql(spec, staged), {"log_ids": incomplete})
+    connection.execute(_refused_sql(spec, staged), {"log_ids": incomplete, "types": types})
     connection.execute(
         "insert into data_manager_error select log_id, line_number, column_name, reason, raw_row from refused where not is_ignored"
     )
@@ -334,9 +339,9 @@ def _refused_sql(spec: Import, staged: str) -> str:
         select
             log_id,
             line_number,
-            coalesce(json_extract_string(spelled, '$.' || column_name), column_name) as column_name,
-            reason,
-            is_ignored,
+            coalesce(json_extract_string(spelled, '$.' || refusal.column_name), refusal.column_name) as column_name,
+            coalesce(refusal.reason, 'the row cannot be used') as reason,
+            is_right as is_ignored,
             array_to_string(list_transform(list_filter(fields, lambda x: x is not null), lambda x: {quoted}), ',') as raw_row,
             array_to_string(list_transform(fields[1 : width], lambda x: coalesce({quoted}, '')), ',') as failed_record
         from ({spec.checked})"""

@@ -9,7 +9,7 @@ from pydantic import Field
 from hotwax_inventory import settings, tables
 from hotwax_inventory.files import sources
 from hotwax_inventory.imports import summary
-from hotwax_inventory.imports.identify import IDENTIFIED, REFUSAL
+from hotwax_inventory.imports.identify import IDENTIFIED, IS_RIGHT, REFUSAL
 from hotwax_inventory.imports.queue import Column, Import, ImportFiles, ResetBy, run_import
 from hotwax_inventory.resources import Sftp, Warehouse
 
@@ -26,8 +26,7 @@ counted as (
             when coalesce(reset_by, '') = '' then json_extract_string(parameters, '$.reset_by')
             when upper(reset_by) in ('ATP', 'QOH') then upper(reset_by)
         end as reset_by,
-        reset_by as stated_reset_by,
-        {REFUSAL} as refusal
+        reset_by as stated_reset_by
     from identified
 )
 select
@@ -35,18 +34,14 @@ select
     units::integer as quantity,
     coalesce(nullif(location_seq_id, ''), json_extract_string(parameters, '$.location_seq_id')) as location_seq_id,
     nullif(comments, '') as comments,
+    coalesce({IS_RIGHT} and reset_by is not null, false) as is_right,
+    product_type_id = 'MARKETING_PKG_PICK' and json_extract_string(parameters, '$.kits') = 'components' as is_of_nobody,
     case
-        when refusal is not null then refusal.column_name
-        when reset_by is null and coalesce(reset_by_atp, '') <> '' then 'reset_by_atp'
-        when reset_by is null then 'reset_by'
-    end as column_name,
-    case
-        when refusal is not null then refusal.reason
-        when reset_by is null and coalesce(reset_by_atp, '') <> '' then 'resetByAtp takes true or false, not ' || reset_by_atp
-        when reset_by is null then 'resetBy takes ATP or QOH, not ' || stated_reset_by
-    end as reason,
-    refusal is null and coalesce(product_type_id = 'MARKETING_PKG_PICK', false)
-        and json_extract_string(parameters, '$.kits') = 'components' as is_ignored
+        when {REFUSAL} is not null then {REFUSAL}
+        when coalesce(reset_by_atp, '') <> ''
+            then {{'column_name': 'reset_by_atp', 'reason': 'resetByAtp takes true or false, not ' || reset_by_atp}}
+        else {{'column_name': 'reset_by', 'reason': 'resetBy takes ATP or QOH, not ' || stated_reset_by}}
+    end as refusal
 from counted
 """
 

@@ -1,7 +1,8 @@
 """The inventory ledger and the stock that it adds up to. Nothing else writes either.
 
-A key's state is the fold of its events in order of effect (time, then file name, then line; design 8.12). Here are the resets:
-the newest one counts, and its entry is what it changes. An older one changes nothing and makes no entry."""
+A key's state is the fold of its events in order of effect: time, then file name, then line (design 8.12); between two files of
+one name and time the one modified later counts. Here are the resets: the newest one counts, and its entry is what it changes. An
+older one changes nothing and makes no entry."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,10 +68,11 @@ select
     log_id,
     effective_at,
     file_name,
+    modified_at,
     last_value + coalesce(sum(last_line) over (order by log_id rows between unbounded preceding and 1 preceding), 0) as seq_base,
     last_value + sum(last_line) over (order by log_id) as seq_end
 from (
-    select l.log_id, l.effective_at, l.file_name, coalesce(max(r.line_number), 0) as last_line
+    select l.log_id, l.effective_at, l.file_name, l.remote_modified_at as modified_at, coalesce(max(r.line_number), 0) as last_line
     from data_manager_log as l
     left join inventory_reset as r on r.log_id = l.log_id
     where l.log_id in (select unnest($log_ids))
@@ -80,7 +82,7 @@ from (
 
 RESET = """
 select r.log_id, r.line_number, r.product_id, r.facility_id, r.quantity, r.reset_by, r.comments,
-    p.effective_at, p.file_name, p.seq_base + r.line_number as seq
+    p.effective_at, p.file_name, p.modified_at, p.seq_base + r.line_number as seq
 from inventory_reset as r
 join posting as p on p.log_id = r.log_id
 """
@@ -95,47 +97,52 @@ having count(*) > 1
 """
 
 # Only the last of several resets of a key counts; the few keys that have several are kept apart, since ordering all is dear.
-APPLIED = f"""
-create or replace temp table applied as
-with reset as ({RESET}),
-newest as (
-    select * from reset anti join repeated using (product_id, facility_id)
-    union all
-    select *
-    from reset
-    semi join repeated using (product_id, facility_id)
-    qualify row_number() over (
-        partition by product_id, facility_id
-        order by effective_at desc, file_name desc, line_number desc
-    ) = 1
-)
+NEWEST = f"""
+select * from ({RESET}) anti join repeated using (product_id, facility_id)
+union all
+select *
+from ({RESET})
+semi join repeated using (product_id, facility_id)
+qualify row_number() over (
+    partition by product_id, facility_id
+    order by effective_at desc, file_name desc, modified_at desc, line_number desc
+) = 1
+"""
+
+# Each reset beside the state that it meets; `applies` says that no newer one is known, `diff` what it changes. `{join}` is
+# `left` for the resets alone and `full` for the whole state.
+MET = f"""
 select
-    n.product_id,
-    n.facility_id,
-    coalesce(i.quantity_on_hand_total, 0) as quantity_on_hand,
-    coalesce(i.available_to_promise_total, 0) as available_to_promise,
+    n.*,
+    i.product_id as known_product_id,
+    i.facility_id as known_facility_id,
+    i.quantity_on_hand_total,
+    i.available_to_promise_total,
+    i.changed_seq,
+    i.reset_at,
+    i.reset_file_name,
+    i.reset_modified_at,
+    i.reset_line_number,
+    i.reset_log_id,
+    i.reset_by as known_reset_by,
+    i.reset_quantity,
+    n.product_id is not null and (
+        i.reset_at is null
+        or n.effective_at > i.reset_at
+        or (
+            n.effective_at = i.reset_at
+            and (n.file_name, n.modified_at, n.line_number) > (i.reset_file_name, i.reset_modified_at, i.reset_line_number)
+        )
+    ) as applies,
     n.quantity - case when n.reset_by = 'QOH'
         then coalesce(i.quantity_on_hand_total, 0)
         else coalesce(i.available_to_promise_total, 0)
-    end as diff,
-    i.changed_seq,
-    n.quantity,
-    n.reset_by,
-    n.effective_at,
-    n.file_name,
-    n.log_id,
-    n.line_number,
-    n.seq,
-    n.comments
-from newest as n
-left join inventory_item as i on i.product_id = n.product_id and i.facility_id = n.facility_id
-where i.reset_at is null
-    or n.effective_at > i.reset_at
-    or (n.effective_at = i.reset_at and n.file_name > i.reset_file_name)
-    or (n.effective_at = i.reset_at and n.file_name = i.reset_file_name and n.line_number > i.reset_line_number)
+    end as diff
+from ({NEWEST}) as n
+{{join}} join inventory_item as i on i.product_id = n.product_id and i.facility_id = n.facility_id
 """
 
-ENTER = """
+ENTER = f"""
 insert into inventory_item_detail
 select
     seq,
@@ -143,8 +150,8 @@ select
     facility_id,
     diff as quantity_on_hand_diff,
     diff as available_to_promise_diff,
-    quantity_on_hand + diff as last_quantity_on_hand,
-    available_to_promise + diff as last_available_to_promise,
+    coalesce(quantity_on_hand_total, 0) + diff as last_quantity_on_hand,
+    coalesce(available_to_promise_total, 0) + diff as last_available_to_promise,
     quantity,
     'VAR_EXT_RESET' as reason_enum_id,
     effective_at,
@@ -153,29 +160,30 @@ select
     null as shipment_id,
     null as order_id,
     comments as description
-from applied
-where diff <> 0
+from ({MET.format(join="left")})
+where applies and diff <> 0
 """
 
-NEW_STATE = """
+STATE = """
 select
-    product_id,
-    facility_id,
-    quantity_on_hand + diff as quantity_on_hand_total,
-    available_to_promise + diff as available_to_promise_total,
-    case when diff <> 0 or changed_seq is null then seq else changed_seq end as changed_seq,
-    effective_at as reset_at,
-    file_name as reset_file_name,
-    line_number as reset_line_number,
-    log_id as reset_log_id,
-    reset_by,
-    quantity as reset_quantity
-from applied
+    coalesce(product_id, known_product_id) as product_id,
+    coalesce(facility_id, known_facility_id) as facility_id,
+    coalesce(quantity_on_hand_total, 0) + if(applies, diff, 0) as quantity_on_hand_total,
+    coalesce(available_to_promise_total, 0) + if(applies, diff, 0) as available_to_promise_total,
+    if(applies and (diff <> 0 or changed_seq is null), seq, changed_seq) as changed_seq,
+    if(applies, effective_at, reset_at) as reset_at,
+    if(applies, file_name, reset_file_name) as reset_file_name,
+    if(applies, modified_at, reset_modified_at) as reset_modified_at,
+    if(applies, line_number, reset_line_number) as reset_line_number,
+    if(applies, log_id, reset_log_id) as reset_log_id,
+    if(applies, reset_by, known_reset_by) as reset_by,
+    if(applies, quantity, reset_quantity) as reset_quantity
+from ({met})
 """
 
 MERGE = f"""
 merge into inventory_item as i
-using ({NEW_STATE}) as n
+using ({STATE.format(met=MET.format(join="left"))} where applies) as n
 on i.product_id = n.product_id and i.facility_id = n.facility_id
 when matched then update
 when not matched then insert
@@ -183,14 +191,7 @@ when not matched then insert
 
 REBUILD = (
     tables.INVENTORY_ITEM.ddl("inventory_item_next"),
-    f"""
-    insert into inventory_item_next
-    {NEW_STATE}
-    union all
-    select i.*
-    from inventory_item as i
-    anti join applied as a on a.product_id = i.product_id and a.facility_id = i.facility_id
-    """,
+    f"insert into inventory_item_next {STATE.format(met=MET.format(join='full'))}",
     "drop table inventory_item",
     "alter table inventory_item_next rename to inventory_item",
 )
@@ -207,20 +208,23 @@ where log_id in (select log_id from posting)
 
 def _post(log_ids: tuple[int, ...], connection: duckdb.DuckDBPyConnection) -> Posted:
     connection.execute(POSTING, {"log_ids": list(log_ids)})
-    connection.execute(REPEATED)
-    connection.execute(APPLIED)
-    keys, entries, units = connection.execute(
-        "select count(*), count(*) filter (diff <> 0), coalesce(sum(abs(diff)), 0)::bigint from applied"
+    rows, first_seq = connection.execute(
+        "select count(*), (select last_value from sequence) from inventory_reset where log_id in (select log_id from posting)"
     ).fetchall()[0]
+    connection.execute(REPEATED)
     connection.execute(ENTER)
     known = connection.execute("select count(*) from inventory_item").fetchall()[0][0]
-    for statement in REBUILD if keys * REBUILD_SHARE > known else (MERGE,):
+    for statement in REBUILD if rows * REBUILD_SHARE > known else (MERGE,):
         connection.execute(statement)
     connection.execute("update sequence set last_value = greatest(last_value, (select max(seq_end) from posting))")
     connection.execute(FINISHED)
-    for name in ("applied", "repeated", "posting"):
-        connection.execute(f"drop table {name}")
-    return Posted(log_ids, keys, entries, units)
+    entries, units = connection.execute(
+        "select count(*), coalesce(sum(abs(available_to_promise_diff)), 0)::bigint from inventory_item_detail where seq > $seq",
+        {"seq": first_seq},
+    ).fetchall()[0]
+    connection.execute("drop table repeated")
+    connection.execute("drop table posting")
+    return Posted(log_ids, rows, entries, units)
 
 
 @dg.multi_asset(

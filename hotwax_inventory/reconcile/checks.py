@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from hotwax_inventory import tables
 from hotwax_inventory.resources import Warehouse
 
 LEDGER_SUMS = """
@@ -51,4 +52,39 @@ def every_file_was_read(context: dg.AssetCheckExecutionContext, warehouse: Wareh
     return dg.AssetCheckResult(passed=not messages, description=" ".join(messages)[:2000] or None)
 
 
-CHECKS: Sequence[dg.AssetChecksDefinition] = (ledger_sums, every_file_was_read)
+def key_check(table: tables.Table) -> dg.AssetChecksDefinition:
+    """A check that no two rows of a table have the key that its declaration says is unique."""
+    key = ", ".join(table.key)
+
+    @dg.asset_check(asset=table.name, name="key_is_unique", description=f"No two rows have the same {key}.")
+    def key_is_unique(warehouse: Warehouse) -> dg.AssetCheckResult:
+        with warehouse.transaction() as connection:
+            repeated = connection.execute(
+                f"select {key}, count(*) from {table.name} group by {key} having count(*) > 1 order by all limit 20"
+            ).fetchall()
+        return dg.AssetCheckResult(passed=not repeated, metadata={"repeated": [str(row) for row in repeated]})
+
+    return key_is_unique
+
+
+# By hand, since they look at whole tables; a job has those checks only that it names.
+KEY_CHECKS = tuple(
+    key_check(table)
+    for table in (
+        tables.PRODUCT,
+        tables.FACILITY,
+        tables.FACILITY_GROUP,
+        tables.PRODUCT_STORE,
+        tables.SHOPIFY_SHOP,
+        tables.SHOPIFY_SHOP_LOCATION,
+        tables.VIRTUAL_QUEUE_ITEM,
+        tables.INVENTORY_RESET,
+        tables.INVENTORY_ITEM_DETAIL,
+        tables.INVENTORY_ITEM,
+        tables.FACILITY_ATP,
+        tables.ONLINE_ATP,
+        tables.SHOPIFY_INVENTORY_LEVEL,
+        tables.SHOPIFY_SHOP_PRODUCT,
+    )
+)
+CHECKS: Sequence[dg.AssetChecksDefinition] = (ledger_sums, every_file_was_read, *KEY_CHECKS)

@@ -1,0 +1,70 @@
+"""Everything at once on this machine: `python -m hotwax_inventory.dev` (make dev).
+
+Simulator, Dagster's UI and daemon, sensors and schedules on; what they make stays. Ctrl-C ends all but the simulator's data."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from hotwax_inventory import settings, simulator
+
+PORT = os.environ.get("DAGSTER_PORT", "3000")
+ADDRESS = f"http://127.0.0.1:{PORT}"
+READY_SECONDS = 120
+
+
+def main() -> int:
+    home = Path(os.environ.setdefault("DAGSTER_HOME", str(settings.home() / "dagster")))
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(settings.PROJECT / "dagster.yaml", home / "dagster.yaml")
+    os.environ.setdefault("SFTP_STABLE_SECONDS", "5")
+    if not os.environ.get("SFTP_HOST"):
+        addresses = simulator.ensure_running(settings.home() / "simulator", settings.reference_dir())
+        say(
+            f"SFTP: sftp -P {addresses.sftp_port} -o UserKnownHostsFile={addresses.sftp_known_hosts_file} "
+            f"{addresses.sftp_username}@{addresses.sftp_host}  (password {addresses.sftp_password})\n"
+            f"Shopify: {addresses.shopify_url}"
+        )
+    dagster = subprocess.Popen(
+        [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", PORT],
+        cwd=settings.PROJECT,
+    )
+    try:
+        wait_until_ready(dagster)
+        for kind in ("sensor", "schedule"):
+            command = [sys.executable, "-m", "dagster", kind, "start", "--start-all", "-w", "workspace.yaml"]
+            subprocess.run(command, cwd=settings.PROJECT, check=True, stdout=subprocess.DEVNULL)
+        say(f"\nReady: {ADDRESS}  (sensors and schedules are on; Ctrl-C ends it)\n")
+        return dagster.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        dagster.send_signal(signal.SIGINT)
+        dagster.wait()
+
+
+def wait_until_ready(dagster: subprocess.Popen[bytes]) -> None:
+    """Raises RuntimeError when Dagster ends, or does not answer in time."""
+    deadline = time.monotonic() + READY_SECONDS
+    while dagster.poll() is None and time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{ADDRESS}/server_info", timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.5)
+    raise RuntimeError(f"Dagster does not answer at {ADDRESS}; see its messages above.")
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

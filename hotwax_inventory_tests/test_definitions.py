@@ -1,0 +1,131 @@
+"""The frame: what is defined under which name, which way the stages import, and what is sent is what Shopify takes."""
+
+import ast
+import gzip
+import json
+import re
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from graphql import DirectiveNode, OperationDefinitionNode, Visitor, build_client_schema, parse, validate, visit
+
+import hotwax_inventory
+from hotwax_inventory import shopify_documents, tables
+from hotwax_inventory.definitions import defs
+from hotwax_inventory_tests.conftest import SCHEMA_FILE, Place
+
+PACKAGE = Path(hotwax_inventory.__file__).parent
+# Each may import those before it: what has no stage, the stages in the way of the data, then what puts them together.
+ORDER = (
+    "simulator",
+    "settings",
+    "tables",
+    "sftp",
+    "shopify_documents",
+    "shopify",
+    "resources",
+    "files",
+    "imports",
+    "ledger",
+    "publish",
+    "reconcile",
+    "automation",
+    "definitions",
+    "demo",
+    "dev",
+)
+
+
+def test_everything_loads_under_the_names_of_the_design() -> None:
+    dg.Definitions.validate_loadable(defs)
+    repository = defs.get_repository_def()
+    assert {"load_reference", "import_inventory", "hard_sync"} <= set(repository.job_names)
+    sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
+    schedules = {schedule.name: schedule for schedule in repository.schedule_defs}
+    assert {"load_reference_files", "import_inventory_files"} <= set(sensors)
+    assert {"hard_sync_daily"} <= set(schedules)
+    assert schedules["hard_sync_daily"].cron_schedule == "30 6 * * *"
+    assert all(s.default_status == dg.DefaultSensorStatus.STOPPED for s in sensors.values())
+    assert all(s.default_status == dg.DefaultScheduleStatus.STOPPED for s in schedules.values())
+
+
+def test_every_table_asset_shows_its_columns_before_the_first_run() -> None:
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    assert {spec.group_name for spec in specs.values()} == {"files", "imports", "ledger", "publish", "reconcile"}
+    for name, spec in specs.items():
+        assert spec.description, f"{name} has no description"
+        if spec.group_name != "files":
+            assert "dagster/column_schema" in spec.metadata, f"{name} shows no columns"
+
+
+def test_stages_import_one_way_only() -> None:
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for name in imported_modules(path):
+            if ORDER.index(name) > ORDER.index(own):
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert not wrong
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The parts of our package that a file imports, by their first name below it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "hotwax_inventory":
+            parts = (node.module or "").split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("hotwax_inventory.")}
+    return found
+
+
+@pytest.mark.skipif(not SCHEMA_FILE.exists(), reason="Shopify's official schema is not beside the repository")
+def test_every_graphql_document_is_valid_in_the_official_schema() -> None:
+    content = json.load(gzip.open(SCHEMA_FILE))
+    schema = build_client_schema(content.get("data", content), assume_valid=True)
+    assert len(shopify_documents.DOCUMENTS) == len(re.findall(r"^[A-Z_]+ = \"\"\"", documents_source(), re.MULTILINE))
+    for name, document in shopify_documents.DOCUMENTS.items():
+        assert validate(schema, parse(document)) == [], name
+
+
+def test_every_inventory_mutation_carries_an_idempotency_key_on_its_field() -> None:
+    for document in shopify_documents.DOCUMENTS.values():
+        if "inventoryAdjustQuantities" in document:
+            found = DirectivesOfFields()
+            visit(parse(document), found)
+            assert found.names == ["idempotent"]
+
+
+class DirectivesOfFields(Visitor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def enter_directive(self, node: DirectiveNode, _key: object, parent: object, *_: object) -> None:
+        assert not isinstance(parent, OperationDefinitionNode)
+        self.names.append(node.name.value)
+
+
+def documents_source() -> str:
+    return Path(shopify_documents.__file__).read_text()
+
+
+def test_the_warehouse_has_the_declared_tables_and_columns(place: Place) -> None:
+    found = place.rows(
+        "select table_name, column_name, lower(data_type), is_nullable from duckdb_columns() where not internal"
+    )
+    actual = {(table, column): (kind, nullable) for table, column, kind, nullable in found}
+    for table in tables.TABLES:
+        for column in table.columns if table not in tables.VIEWS else ():
+            assert actual[table.name, column.name] == (column.type, column.optional), (table.name, column.name)
+
+
+def test_a_query_in_the_warehouse_cannot_read_other_files(place: Place, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("canary")
+    with pytest.raises(Exception, match="disabled by configuration"):
+        place.rows(f"select * from read_text('{secret}')")

@@ -1,0 +1,339 @@
+"""What is sent to Shopify, and what is made of its answers."""
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from hotwax_inventory.definitions import defs
+from hotwax_inventory.publish.batch import LineOutcome, classify
+from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.simulator.faults import Fault
+from hotwax_inventory_tests.conftest import Place
+
+HEADER = "Item,externalFacilityId,availableQty,idValue\n"
+# Every product at both stores and the warehouse, so that the aggregate location is their sum.
+STOCK = "".join(
+    f",{facility},{quantity},{product}\n"
+    for facility, quantities in (("43", (10, 20, 30)), ("116", (6, 0, 3)), ("281", (4, 2, 8)))
+    for product, quantity in zip(("501", "502", "503"), quantities, strict=True)
+)
+TARGETS = {
+    ("TEE-S", 7000): 20,
+    ("TEE-M", 7000): 22,
+    ("TEE-L", 7000): 41,
+    ("TEE-S", 7116): 6,
+    ("TEE-M", 7116): 0,
+    ("TEE-L", 7116): 3,
+    ("TEE-S", 7281): 4,
+    ("TEE-M", 7281): 2,
+    ("TEE-L", 7281): 8,
+}
+
+
+@pytest.fixture
+def stocked(place: Place) -> Place:
+    """A place whose stock is known, and whose shop shows something else everywhere."""
+    place.put_reset("reset.csv", HEADER + STOCK)
+    assert place.run("import_inventory").success
+    for (sku, location), target in TARGETS.items():
+        place.simulator.shops.set_level("SHOP", item(place, sku), location, target + 5)
+    return place
+
+
+def item(place: Place, sku: str) -> int:
+    """The item that the simulator made for the product; tests add others with small ids."""
+    return max(place.simulator.shops.item_ids("SHOP", sku))
+
+
+def shown(place: Place) -> dict[tuple[str, int], int]:
+    return {key: place.simulator.shops.level("SHOP", item(place, key[0]), key[1]).available for key in TARGETS}
+
+
+def outcomes(place: Place) -> dict[str, int]:
+    return dict(
+        place.rows(
+            "select coalesce(outcome, 'not_sent'), count(*) from sync_change "
+            "where sync_run_id = (select max(sync_run_id) from sync_run) group by all"
+        )
+    )
+
+
+def calls(place: Place, root_field: str) -> int:
+    return sum(call.root_field == root_field for call in place.simulator.shops.calls)
+
+
+@pytest.mark.parametrize("limit", ["0", "1000"], ids=["bulk", "direct"])
+def test_a_sync_brings_every_level_to_its_target_and_a_second_one_writes_nothing(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", limit)
+    assert stocked.run("hard_sync", {"hard_sync_delta": {"changes_per_line": 2}}, shop="SHOP").success
+    assert shown(stocked) == TARGETS
+    assert outcomes(stocked) == {"applied": 9}
+    assert calls(stocked, "bulkOperationRunMutation") == (limit == "0")
+    adjusted = len(stocked.simulator.shops.adjustments("SHOP"))
+    assert stocked.run("hard_sync", shop="SHOP").success
+    assert len(stocked.simulator.shops.adjustments("SHOP")) == adjusted
+    assert stocked.rows("select change_count, status_id from sync_run order by sync_run_id") == [
+        (9, "finished"),
+        (0, "finished"),
+    ]
+
+
+def test_the_delta_alone_is_a_dry_run_and_the_files_say_what_would_be_sent(stocked: Place) -> None:
+    job = defs.resolve_job_def("hard_sync")
+    result = job.execute_in_process(
+        instance=stocked.instance,
+        tags={"dagster/partition": "SHOP"},
+        asset_selection=[
+            dg.AssetKey(n) for n in ("shopify_inventory_level", "shopify_shop_product", "hard_sync_delta")
+        ],
+    )
+    assert result.success
+    assert calls(stocked, "inventoryAdjustQuantities") == calls(stocked, "bulkOperationRunMutation") == 0
+    lines = [line for path in (stocked.home / "outbox").rglob("*.jsonl") for line in path.read_text().splitlines()]
+    assert len(lines) == 1
+    assert lines[0].count('"changeFromQuantity"') == 9
+    assert stocked.rows("select status_id, change_count from sync_run") == [("planned", 9)]
+
+
+def test_a_sale_between_read_and_write_is_not_overwritten_blindly(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", "0")
+    tee = item(stocked, "TEE-S")
+    started = stocked.simulator.shops.log_call
+
+    def sell_before_the_mutation(call: Any) -> None:
+        if call.root_field == "stagedUploadsCreate":
+            stocked.simulator.shops.sell("SHOP", tee, 7116, 2)
+        started(call)
+
+    monkeypatch.setattr(stocked.simulator.shops, "log_call", sell_before_the_mutation)
+    assert stocked.run("hard_sync", shop="SHOP").success
+    assert shown(stocked) == TARGETS
+    stale = [c for c in stocked.simulator.shops.adjustments("SHOP") if c.item_id == tee and c.location_id == 7116]
+    assert [(c.source, c.delta) for c in stale] == [("sale", -2), ("adjust", -3)]
+
+
+def test_what_shopify_refuses_for_good_is_named_and_the_rest_of_its_line_is_applied(stocked: Place) -> None:
+    for _ in range(4):
+        stocked.simulator.faults.add(
+            Fault("inventoryAdjustQuantities", "user_error", value="NON_MUTABLE_INVENTORY_ITEM")
+        )
+    result = stocked.run("hard_sync", shop="SHOP")
+    assert not result.success
+    assert outcomes(stocked) == {"permanent": 9}
+    assert "NON_MUTABLE_INVENTORY_ITEM" in failure(result)
+
+
+@pytest.mark.parametrize(
+    ("fault", "limit"),
+    [
+        (Fault("inventoryAdjustQuantities", "throttled"), "1000"),
+        (Fault("inventoryAdjustQuantities", "http_503"), "1000"),
+        (Fault("inventoryAdjustQuantities", "reset_before"), "1000"),
+        (Fault("inventoryAdjustQuantities", "reset_after"), "1000"),
+        (Fault("inventoryAdjustQuantities", "html"), "1000"),
+        (Fault("inventoryAdjustQuantities", "truncated_json"), "1000"),
+        (Fault("inventoryAdjustQuantities", "user_error", value="IDEMPOTENCY_CONCURRENT_REQUEST"), "1000"),
+        (Fault("inventoryAdjustQuantities", "user_error", value="NEVER_SEEN_BEFORE"), "1000"),
+        (Fault("stagedUploadsCreate", "http_500"), "0"),
+        (Fault("staged", "http_503"), "0"),
+        (Fault("bulkOperationRunMutation", "http_502"), "0"),
+        (Fault("bulkOperationRunMutation", "reset_after"), "0"),
+        (Fault("bulkOperationRunMutation", "drop_lines", value=2), "0"),
+        (Fault("bulkOperationRunMutation", "cut_last_line"), "0"),
+        (Fault("bulkOperationRunMutation", "duplicate_lines"), "0"),
+        (Fault("bulkOperationRunMutation", "bulk_failed", value=2), "0"),
+        (Fault("bulkOperationRunMutation", "bulk_canceled", value=1), "0"),
+        (Fault("bulkOperationRunMutation", "bulk_expired"), "0"),
+        (Fault("bulkOperation", "http_500"), "0"),
+        (Fault("results", "http_503", at_call=2), "0"),
+        (Fault("bulkOperationRunQuery", "bulk_failed"), "0"),
+        (Fault("bulkOperationRunQuery", "cut_last_line"), "0"),
+        (Fault("bulkOperationRunQuery", "drop_lines", value=3), "0"),
+    ],
+    ids=lambda value: f"{value.where}-{value.kind}" if isinstance(value, Fault) else None,
+)
+def test_after_a_fault_every_level_is_right_and_nothing_was_applied_twice(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch, fault: Fault, limit: str
+) -> None:
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", limit)
+    stocked.simulator.faults.add(fault)
+    assert stocked.run("hard_sync", {"hard_sync_delta": {"changes_per_line": 1}}, shop="SHOP").success
+    assert shown(stocked) == TARGETS
+    adjusted = [(c.item_id, c.location_id) for c in stocked.simulator.shops.adjustments("SHOP") if c.source == "adjust"]
+    assert len(adjusted) == len(set(adjusted)) == 9
+    assert set(outcomes(stocked)) <= {"applied", "no_op"}
+
+
+def test_a_sync_that_cannot_be_confirmed_is_no_success(stocked: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "http_503", at_call=0, times=1000))
+    result = stocked.run("hard_sync", shop="SHOP")
+    assert not result.success
+    assert "SHOPIFY_DEADLINE_SECONDS" in failure(result)
+    assert stocked.rows("select status_id, finished_at from sync_run") == [("unfinished", None)]
+    assert stocked.rows("select count(*) from sync_watermark") == [(0,)]
+    stocked.simulator.faults.clear()
+    assert stocked.run("hard_sync", shop="SHOP").success
+    assert shown(stocked) == TARGETS
+
+
+def test_an_answer_of_another_api_version_stops_the_run(stocked: Place) -> None:
+    stocked.simulator.faults.add(Fault("bulkOperationRunQuery", "other_version", value="2027-10"))
+    result = stocked.run("hard_sync", shop="SHOP")
+    assert not result.success
+    assert "SHOPIFY_API_VERSION" in failure(result)
+
+
+def test_skus_that_are_not_certain_are_counted_and_never_guessed(stocked: Place) -> None:
+    shops = stocked.simulator.shops
+    shops.add_item("SHOP", 901, "TEE-S")
+    shops.add_item("SHOP", 902, "UNHEARD-OF")
+    shops.add_item("SHOP", 903, "")
+    shops.set_level("SHOP", 901, 7116, 50)
+    result = stocked.run("hard_sync", shop="SHOP")
+    assert result.success
+    metadata = result.asset_materializations_for_node("shopify_shop_product")[0].metadata
+    assert {k: v.value for k, v in metadata.items() if k.startswith("items_")} == {
+        "items_unmatched": 4,
+        "items_duplicate_sku": 2,
+        "items_unknown_sku": 1,
+        "items_no_sku": 1,
+    }
+    assert shops.level("SHOP", 901, 7116).available == 50
+    assert shown(stocked)["TEE-S", 7116] == TARGETS["TEE-S", 7116] + 5
+    stocked.write_reference(
+        "shopify_shop_product", f"shop_id,product_id,shopify_inventory_item_id\nSHOP,10001,{item(stocked, 'TEE-S')}\n"
+    )
+    assert stocked.run("load_reference").success
+    assert stocked.run("hard_sync", shop="SHOP").success
+    assert shown(stocked) == TARGETS
+
+
+@pytest.mark.parametrize(
+    ("mode", "members", "published"),
+    [
+        ("exclude", ("BROOKLYN",), {7000, 7116}),
+        ("include", ("BROOKLYN",), {7281}),
+        ("include", ("BROOKLYN", "_NA_"), {7000, 7281}),
+    ],
+)
+def test_a_publication_group_filters_locations_and_never_the_channel_number(
+    stocked: Place, mode: str, members: tuple[str, ...], published: set[int]
+) -> None:
+    shop = f"shop_id,shop_domain,product_store_id,inventory_master,shopify_facility_group_mode\nSHOP,s,STORE,hotwax,{mode}\n"
+    stocked.write_reference("shopify_shop", shop)
+    groups = (stocked.reference_dir / "facility_group.csv").read_text()
+    stocked.write_reference("facility_group", groups + "".join(f"ZONE,SHOPIFY_GROUP,{f},,\n" for f in members))
+    assert stocked.run("load_reference").success
+    config = {"hard_sync_delta": {"shopifyFacilityGroupId": "ZONE"}}
+    assert stocked.run("hard_sync", config, shop="SHOP").success
+    expected = {key: target + (0 if key[1] in published else 5) for key, target in TARGETS.items()}
+    assert shown(stocked) == expected
+
+
+def test_raw_numbers_are_published_without_safety_stock_threshold_and_floor(stocked: Place) -> None:
+    with Warehouse().transaction() as connection:
+        connection.execute(
+            "insert into product_facility values ('10001','BROADWAY',4,null,null,1), ('10001','CONFIGURATION',3,null,null,1)"
+        )
+    assert stocked.run("hard_sync", shop="SHOP").success
+    assert shown(stocked) == TARGETS | {("TEE-S", 7116): 2, ("TEE-S", 7000): 13}
+    assert stocked.run("hard_sync", {"hard_sync_delta": {"useVaildATP": False}}, shop="SHOP").success
+    assert shown(stocked) == TARGETS
+
+
+def test_include_all_false_takes_only_what_moved_since_the_last_hard_sync(stocked: Place) -> None:
+    assert stocked.run("hard_sync", shop="SHOP").success
+    stocked.simulator.shops.set_available("SHOP", item(stocked, "TEE-L"), 7281, 77)
+    stocked.put_reset("later.csv", HEADER + ",116,9,501\n")
+    assert stocked.run("import_inventory").success
+    assert stocked.run("hard_sync", {"hard_sync_delta": {"include_all": False}}, shop="SHOP").success
+    assert shown(stocked) == TARGETS | {("TEE-S", 7116): 9, ("TEE-S", 7000): 23, ("TEE-L", 7281): 77}
+
+
+def test_an_unknown_group_and_a_shop_of_another_master_are_said_in_words(stocked: Place) -> None:
+    result = stocked.run("hard_sync", {"hard_sync_delta": {"facility_group_id": "NOWHERE"}}, shop="SHOP")
+    assert "facility_group_id NOWHERE" in failure(result)
+    assert "FAC_GRP" in failure(result)
+    shop = "shop_id,shop_domain,product_store_id,inventory_master,shopify_facility_group_mode\nSHOP,s,STORE,shopify,\n"
+    stocked.write_reference("shopify_shop", shop)
+    assert stocked.run("load_reference").success
+    assert "inventory_master shopify" in failure(stocked.run("hard_sync", shop="SHOP"))
+
+
+def failure(result: Any) -> str:
+    """The text of the errors of a failed run."""
+    return "\n".join(
+        str(event.event_specific_data.error) for event in result.filter_events(lambda e: e.is_step_failure)
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            {"data": {"inventoryAdjustQuantities": {"inventoryAdjustmentGroup": {"id": "1"}, "userErrors": []}}},
+            ("applied", None, ()),
+        ),
+        (
+            {"data": {"inventoryAdjustQuantities": {"inventoryAdjustmentGroup": None, "userErrors": []}}},
+            ("no_op", None, ()),
+        ),
+        (
+            {
+                "data": {
+                    "inventoryAdjustQuantities": {
+                        "inventoryAdjustmentGroup": None,
+                        "userErrors": [
+                            {
+                                "code": None,
+                                "field": None,
+                                "message": "The changeFromQuantity argument no longer matches the persisted quantity.",
+                            }
+                        ],
+                    }
+                }
+            },
+            ("stale", "The changeFromQuantity argument no longer matches the persisted quantity.", ()),
+        ),
+        (
+            {
+                "data": {
+                    "inventoryAdjustQuantities": {
+                        "userErrors": [
+                            {
+                                "code": "INVALID_LOCATION",
+                                "field": ["input", "changes", "3", "locationId"],
+                                "message": "",
+                            }
+                        ]
+                    }
+                }
+            },
+            ("permanent", "INVALID_LOCATION", (3,)),
+        ),
+        (
+            {"data": {"inventoryAdjustQuantities": {"userErrors": [{"code": "NEW_CODE", "message": ""}]}}},
+            ("unknown", "NEW_CODE", ()),
+        ),
+        ({"data": {"inventoryAdjustQuantities": None}}, ("unknown", "NO_PAYLOAD", ())),
+        ({"data": None}, ("unknown", "NO_PAYLOAD", ())),
+        ({}, ("unknown", "NO_PAYLOAD", ())),
+        (
+            {
+                "errors": [{"message": "x", "extensions": {"code": "INVALID_FIELD_ARGUMENTS"}}],
+                "data": {"inventoryAdjustQuantities": None},
+            },
+            ("permanent", "INVALID_FIELD_ARGUMENTS", ()),
+        ),
+    ],
+)
+def test_an_answer_to_a_line_means_what_is_certain_of_it(
+    answer: dict[str, Any], expected: tuple[str, str | None, tuple[int, ...]]
+) -> None:
+    assert classify(7, answer) == LineOutcome(7, *expected)
