@@ -112,6 +112,8 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def _configuration() -> dict[str, str | bool | int | float | list[str]]:
     return {
         "memory_limit": MEMORY_LIMIT,
+        # the newest layout of the file is smaller and faster to write; duckdb is pinned, so nobody older has to read it
+        "storage_compatibility_version": "latest",
         "temp_directory": str(settings.scratch_dir()),
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
@@ -119,7 +121,7 @@ def _configuration() -> dict[str, str | bool | int | float | list[str]]:
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    """Set what no statement may change later, and make the tables of a new warehouse."""
+    """Keep queries to our own folders, for good once external access is off, and make the tables of a new warehouse."""
     folders = [str(settings.home()), str(settings.reference_dir())]
     connection.execute("set TimeZone = 'UTC'")
     connection.execute("set allowed_directories = $folders", {"folders": folders})
@@ -134,7 +136,6 @@ def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
                     connection.execute(table.ddl())
             connection.execute("insert into sequence values (0)")
             connection.execute("insert into warehouse_version values ($layout)", {"layout": LAYOUT})
-    connection.execute("set lock_configuration = true")
     version = connection.execute("select max(version) from warehouse_version").fetchone()
     if version is None or version[0] != LAYOUT:
         raise WarehouseTooNew(

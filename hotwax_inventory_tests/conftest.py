@@ -98,6 +98,16 @@ class Place:
             raise_on_error=False,
         )
 
+    def failure(self, result: dg.ExecuteInProcessResult) -> str:
+        """The text of the errors of a failed run, and of what they were caused by."""
+        texts: list[str] = []
+        for event in result.filter_events(lambda e: e.is_step_failure):
+            error = event.step_failure_data.error
+            while error is not None:
+                texts.append(error.message)
+                error = error.cause
+        return "\n".join(texts)
+
     def rows(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
         with Warehouse().transaction() as connection:
             return connection.execute(sql, values).fetchall()

@@ -125,7 +125,7 @@ def test_what_shopify_refuses_for_good_is_named_and_the_rest_of_its_line_is_appl
     result = stocked.run("hard_sync", shop="SHOP")
     assert not result.success
     assert outcomes(stocked) == {"permanent": 9}
-    assert "NON_MUTABLE_INVENTORY_ITEM" in failure(result)
+    assert "NON_MUTABLE_INVENTORY_ITEM" in stocked.failure(result)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_sync_that_cannot_be_confirmed_is_no_success(stocked: Place, monkeypat
     stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "http_503", at_call=0, times=1000))
     result = stocked.run("hard_sync", shop="SHOP")
     assert not result.success
-    assert "SHOPIFY_DEADLINE_SECONDS" in failure(result)
+    assert "SHOPIFY_DEADLINE_SECONDS" in stocked.failure(result)
     assert stocked.rows("select status_id, finished_at from sync_run") == [("unfinished", None)]
     assert stocked.rows("select count(*) from sync_watermark") == [(0,)]
     stocked.simulator.faults.clear()
@@ -186,7 +186,7 @@ def test_an_answer_of_another_api_version_stops_the_run(stocked: Place) -> None:
     stocked.simulator.faults.add(Fault("bulkOperationRunQuery", "other_version", value="2027-10"))
     result = stocked.run("hard_sync", shop="SHOP")
     assert not result.success
-    assert "SHOPIFY_API_VERSION" in failure(result)
+    assert "SHOPIFY_API_VERSION" in stocked.failure(result)
 
 
 def test_skus_that_are_not_certain_are_counted_and_never_guessed(stocked: Place) -> None:
@@ -258,19 +258,12 @@ def test_include_all_false_takes_only_what_moved_since_the_last_hard_sync(stocke
 
 def test_an_unknown_group_and_a_shop_of_another_master_are_said_in_words(stocked: Place) -> None:
     result = stocked.run("hard_sync", {"hard_sync_delta": {"facility_group_id": "NOWHERE"}}, shop="SHOP")
-    assert "facility_group_id NOWHERE" in failure(result)
-    assert "FAC_GRP" in failure(result)
+    assert "facility_group_id NOWHERE" in stocked.failure(result)
+    assert "FAC_GRP" in stocked.failure(result)
     shop = "shop_id,shop_domain,product_store_id,inventory_master,shopify_facility_group_mode\nSHOP,s,STORE,shopify,\n"
     stocked.write_reference("shopify_shop", shop)
     assert stocked.run("load_reference").success
-    assert "inventory_master shopify" in failure(stocked.run("hard_sync", shop="SHOP"))
-
-
-def failure(result: Any) -> str:
-    """The text of the errors of a failed run."""
-    return "\n".join(
-        str(event.event_specific_data.error) for event in result.filter_events(lambda e: e.is_step_failure)
-    )
+    assert "inventory_master shopify" in stocked.failure(stocked.run("hard_sync", shop="SHOP"))
 
 
 @pytest.mark.parametrize(

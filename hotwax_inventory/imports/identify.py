@@ -9,7 +9,7 @@ MOST_UNITS = 2_000_000_000
 KNOWN_TYPES = ("PRODUCTID", "NETSUITEPRODUCTID", "SKU", "UPCA")
 
 # Over `staged`; `$types` are the identification types that its rows can have, since fewer make a smaller join.
-IDENTIFIED = f"""
+IDENTIFIED = """
     facility_name as (
         select 'id' as kind, facility_id as name, facility_id, parent_facility_type_id, 1 as facility_count
         from facility
@@ -24,36 +24,24 @@ IDENTIFIED = f"""
         from good_identification
         where good_identification_type_id in (select unnest($types))
     ),
-    named as (
-        select
-            *,
-            case when product_id <> '' then 'PRODUCTID'
-                when netsuite_product_id <> '' then 'NETSUITEPRODUCTID'
-                else {ID_TYPE.format("coalesce(nullif(id_type, ''), json_extract_string(parameters, '$.id_type'))")}
-            end as type_key,
-            coalesce(nullif(product_id, ''), nullif(netsuite_product_id, ''), id_value) as value_key,
-            case when facility_id <> '' then 'id' else 'external' end as facility_kind,
-            coalesce(nullif(facility_id, ''), external_facility_id) as facility_key,
-            case
-                when cast(try_cast(quantity as bigint) as varchar) = quantity then try_cast(quantity as bigint)
-                when regexp_full_match(quantity, '-?[0-9]+([.]0+)?') then try_cast(split_part(quantity, '.', 1) as bigint)
-            end as units
-        from staged
-    ),
     identified as (
         select
-            n.* exclude (product_id, facility_id, quantity),
-            n.product_id as stated_product_id,
-            n.quantity as stated_quantity,
+            s.* exclude (product_id, facility_id, quantity),
+            s.product_id as stated_product_id,
+            s.quantity as stated_quantity,
+            case
+                when cast(try_cast(s.quantity as bigint) as varchar) = s.quantity then try_cast(s.quantity as bigint)
+                when regexp_full_match(s.quantity, '-?[0-9]+([.]0+)?') then try_cast(split_part(s.quantity, '.', 1) as bigint)
+            end as units,
             f.facility_id,
             f.parent_facility_type_id,
             f.facility_count,
             g.product_id,
             g.product_type_id,
             g.product_count
-        from named as n
-        left join facility_name as f on f.kind = n.facility_kind and f.name = n.facility_key
-        left join product_name as g on g.good_identification_type_id = n.type_key and g.id_value = n.value_key
+        from staged as s
+        left join facility_name as f on f.kind = s.facility_kind and f.name = s.facility_key
+        left join product_name as g on g.good_identification_type_id = s.type_key and g.id_value = s.value_key
     )
 """
 
@@ -64,13 +52,6 @@ IS_RIGHT = f"""
     and coalesce(parent_facility_type_id, '') <> 'VIRTUAL_FACILITY'
     and product_count = 1
     and coalesce(units between -{MOST_UNITS} and {MOST_UNITS}, false)
-"""
-
-SHOWN_TYPE = """
-    case when stated_product_id <> '' then 'productId'
-        when netsuite_product_id <> '' then 'NETSUITE_PRODUCT_ID'
-        else coalesce(nullif(id_type, ''), json_extract_string(parameters, '$.id_type'))
-    end
 """
 
 # Column (one of ours) and reason of the first thing that is wrong with a row, as a struct.
@@ -95,15 +76,15 @@ REFUSAL = f"""
         when type_key not in ({", ".join(f"'{kind}'" for kind in KNOWN_TYPES)})
             then {{
                 'column_name': 'id_type',
-                'reason': 'Product identification type ' || {SHOWN_TYPE} || ' is not known; use NETSUITE_PRODUCT_ID, SKU or UPCA'
+                'reason': 'Product identification type ' || shown_type || ' is not known; use NETSUITE_PRODUCT_ID, SKU or UPCA'
             }}
         when product_id is null
             then {{
                 'column_name': if(stated_product_id <> '', 'product_id', 'id_value'),
-                'reason': 'Could not find product with ident type ' || {SHOWN_TYPE} || ' and value ' || value_key
+                'reason': 'Could not find product with ident type ' || shown_type || ' and value ' || value_key
             }}
         when product_count > 1
-            then {{'column_name': 'id_value', 'reason': 'More than one product has ' || {SHOWN_TYPE} || ' ' || value_key}}
+            then {{'column_name': 'id_value', 'reason': 'More than one product has ' || shown_type || ' ' || value_key}}
         when coalesce(stated_quantity, '') = '' then {{'column_name': 'quantity', 'reason': 'the quantity is empty'}}
         when units is null
             then {{'column_name': 'quantity', 'reason': 'the quantity is not a whole number: ' || left(stated_quantity, 100)}}
@@ -111,6 +92,36 @@ REFUSAL = f"""
             then {{'column_name': 'quantity', 'reason': 'the quantity is beyond {MOST_UNITS:,}: ' || stated_quantity}}
     end
 """
+
+
+def keys(columns: Collection[str]) -> dict[str, str]:
+    """SQL of what IDENTIFIED joins by, for files with these columns (ours): as little for each row as they need.
+
+    `type_key` and `value_key` name the product, `shown_type` is the type as the file has it, `facility_kind` and
+    `facility_key` name the facility. The type of an `id_value` without an `id_type` is the parameter `default_id_type`."""
+    stated = "coalesce(nullif(id_type, ''), default_id_type)" if "id_type" in columns else "default_id_type"
+    types, shown, values = "", "", []
+    for column, kind, name in (
+        ("product_id", "PRODUCTID", "productId"),
+        ("netsuite_product_id", "NETSUITEPRODUCTID", "NETSUITE_PRODUCT_ID"),
+    ):
+        if column in columns:
+            types += f"when {column} <> '' then '{kind}' "
+            shown += f"when {column} <> '' then '{name}' "
+            values.append(f"nullif({column}, '')")
+    values.append("id_value")
+    by_id, by_external = "facility_id" in columns, "external_facility_id" in columns
+    return {
+        "type_key": f"case {types}else {ID_TYPE.format(stated)} end" if types else ID_TYPE.format(stated),
+        "shown_type": f"case {shown}else {stated} end" if shown else stated,
+        "value_key": f"coalesce({', '.join(values)})" if len(values) > 1 else "id_value",
+        "facility_kind": "case when facility_id <> '' then 'id' else 'external' end"
+        if by_id and by_external
+        else f"'{'id' if by_id else 'external'}'",
+        "facility_key": "coalesce(nullif(facility_id, ''), external_facility_id)"
+        if by_id and by_external
+        else ("facility_id" if by_id else "external_facility_id"),
+    }
 
 
 def identification_types(columns: Collection[str], id_type: str) -> list[str]:

@@ -16,8 +16,17 @@ from pydantic import model_validator
 from hotwax_inventory import settings
 from hotwax_inventory.files.landing import Landing, Source, land
 from hotwax_inventory.files.sources import Feed
-from hotwax_inventory.imports.identify import identification_types
-from hotwax_inventory.imports.rows import EXTRA_FIELDS, BadFile, Text, fields_relation, normalised, read_text, sql_text
+from hotwax_inventory.imports.identify import identification_types, keys
+from hotwax_inventory.imports.rows import (
+    EXTRA_FIELDS,
+    BadFile,
+    Text,
+    fields_relation,
+    left_over,
+    normalised,
+    read_text,
+    sql_text,
+)
 from hotwax_inventory.resources import Sftp, Warehouse, transaction
 from hotwax_inventory.tables import Table
 
@@ -43,9 +52,10 @@ class Column:
 class Import:
     """How the files of a feed become rows.
 
-    `checked` is SQL over the relation `staged` (log_id, line_number, structure_reason, parameters and the declared columns, all
-    text) that yields its columns and the table's, `is_right`, `is_of_nobody` (a right row that is to be ignored) and, for rows
-    that are not right, `refusal` (a struct of `column_name`, one of ours, and `reason`)."""
+    `checked` is SQL over the relation `file_row`: log_id, line_number, structure_reason, the declared columns as text, what
+    `identify.keys` makes of them, and each parameter as `default_<name>`. It yields its columns and the table's, `is_right`,
+    `is_of_nobody` (a right row that is to be ignored) and, for rows that are not right, `refusal` (a struct of `column_name`,
+    one of ours, and `reason`)."""
 
     feed: Feed
     table: Table
@@ -204,8 +214,7 @@ def _import_batch(
     spec: Import, files: list[PendingFile], run_id: str, connection: duckdb.DuckDBPyConnection, scratch: Path
 ) -> list[Imported]:
     done = {file.log_id: Imported(file.log_id, file.file_name) for file in files}
-    texts: dict[int, Text] = {}
-    sources: list[str] = []
+    texts: dict[int, tuple[PendingFile, Text]] = {}
     types: set[str] = set()
     started_at = datetime.now(UTC)
     for file in files:
@@ -213,60 +222,88 @@ def _import_batch(
             folder = scratch / str(file.log_id)
             folder.mkdir(exist_ok=True)
             text = read_text(settings.home() / file.landed_path, folder)
-            positions = _positions(spec, text)
-            sources.append(_staged(spec, file, text, positions))
-            types.update(identification_types(positions, str(json.loads(file.parameters).get("id_type"))))
-            texts[file.log_id] = text
+            types.update(identification_types(_positions(spec, text), str(json.loads(file.parameters).get("id_type"))))
+            texts[file.log_id] = file, text
         except BadFile as error:
             done[file.log_id].failure = str(error)
-    with transaction(connection):
-        if sources:
-            try:
-                _import_rows(spec, sources, sorted(types), connection, done)
-            except duckdb.InvalidInputException as error:
-                if len(files) > 1:
-                    raise
-                done[files[0].log_id] = Imported(
-                    files[0].log_id, files[0].file_name, failure=f"DuckDB cannot read it: {_first_line(error)}"
-                )
-        _finish(spec, list(done.values()), run_id, started_at, connection)
-        for file in files:
-            if done[file.log_id].refused:
-                write_failed_records(file, texts[file.log_id].header, connection)
+    try:
+        with transaction(connection):
+            if texts:
+                _import_rows(spec, texts, sorted(types), scratch, connection, done)
+            _finish(spec, list(done.values()), run_id, started_at, connection)
+            for file in files:
+                if done[file.log_id].refused:
+                    write_failed_records(file, texts[file.log_id][1].header, connection)
+    except duckdb.InvalidInputException as error:
+        if len(files) > 1:
+            raise
+        only = Imported(files[0].log_id, files[0].file_name, failure=f"DuckDB cannot read it: {_beginning(error)}")
+        with transaction(connection):
+            _finish(spec, [only], run_id, started_at, connection)
+        return [only]
     return list(done.values())
 
 
-def _staged(spec: Import, file: PendingFile, text: Text, positions: dict[str, int]) -> str:
-    """SQL of the `staged` relation for one file."""
-    width = len(text.header)
-    last = next((column for column in spec.columns if positions.get(column.name) == width - 1), None)
-    has_free_end = last is not None and last.is_free_text
+def _file_row(spec: Import, file: PendingFile, text: Text) -> str:
+    """SQL of the `file_row` relation for one file."""
+    positions, width = _positions(spec, text), len(text.header)
+    has_free_end = _has_free_end(spec, positions, width)
     extra = EXTRA_FIELDS if has_free_end else 1
-    extras = ", ".join(f"c{i}" for i in range(width, width + extra))
+    blanks = ", chr(32) || chr(9) || chr(13) || chr(160)" if text.has_odd_blanks else ""
     values = []
     for column in spec.columns:
         position = positions.get(column.name)
-        value = "null" if position is None else _trimmed(f"c{position}")
-        if position == width - 1 and has_free_end:
-            value = f"concat_ws(',', c{position}, {extras})"
+        value = "null::varchar" if position is None else f"trim(c{position}{blanks})"
+        if has_free_end and position == width - 1:
+            value = f"concat_ws(',', {', '.join(f'c{i}' for i in range(width - 1, width + extra))})"
         values.append(f"{value} as {column.name}")
-    own = [f"c{i}" for i in range(width)]
-    too_long = "false" if has_free_end else f"c{width} is not null"
-    spelled = json.dumps({column: text.header[position] for column, position in positions.items()})
+    for name, default in json.loads(file.parameters).items():
+        values.append(f"{'null::varchar' if default is None else sql_text(default)} as default_{name}")
+    values += [f"{expression} as {name}" for name, expression in keys(positions).items()]
     return f"""
         select
             {file.log_id}::bigint as log_id,
             line_number,
             case
                 when c{width - 1} is null then 'the row has fewer fields than the header ({width})'
-                when {too_long} then 'the row has more fields than the header ({width})'
+                when {"false" if has_free_end else f"c{width} is not null"} then 'the row has more fields than the header ({width})'
             end as structure_reason,
-            [{", ".join(own)}, {extras}] as fields,
-            {width} as width,
-            {sql_text(file.parameters)} as parameters,
-            {sql_text(spelled)} as spelled,
             {", ".join(values)}
         from ({fields_relation(text, extra)})"""
+
+
+def _refused_row(spec: Import, file: PendingFile, text: Text, left: Text) -> str:
+    """SQL of the rows of a file that are left over: `raw_row` as it came, and `failed_record`, which has the header's
+    columns (all but a `reason` of an earlier refusal) and, in a row that is too long, what is beyond them."""
+    positions, width = _positions(spec, text), len(text.header)
+    own = [f"c{i}" for i in range(width)]
+    extras = [f"c{i}" for i in range(width, width + EXTRA_FIELDS)]
+    kept = [
+        f"coalesce({name}, '')" for name, title in zip(own, text.header, strict=True) if normalised(title) != "reason"
+    ]
+    if _has_free_end(spec, positions, width):
+        kept[-1] = f"concat_ws(',', {', '.join([own[-1], *extras])})"
+        beyond = "[]::varchar[]"
+    else:
+        beyond = f"[{', '.join(extras)}]"
+    quoted = "case when regexp_matches({0}, '[\",\\r\\n]') then '\"' || replace({0}, '\"', '\"\"') || '\"' else {0} end".format(
+        "replace(x, chr(30), chr(10))"
+    )
+    as_it_came = quoted if text.is_copy else "x"
+    spelled = json.dumps({column: text.header[position] for column, position in positions.items()})
+    return f"""
+        select
+            {file.log_id}::bigint as log_id,
+            line_number,
+            {sql_text(spelled)} as spelled,
+            array_to_string(list_transform([{", ".join([*own, *extras])}], lambda x: {as_it_came}), ',') as raw_row,
+            array_to_string(list_transform(list_concat([{", ".join(kept)}], {beyond}), lambda x: {quoted}), ',') as failed_record
+        from ({fields_relation(left, EXTRA_FIELDS)})"""
+
+
+def _has_free_end(spec: Import, positions: dict[str, int], width: int) -> bool:
+    """Whether the file's last column is free text, in which unquoted commas may stand."""
+    return any(column.is_free_text and positions.get(column.name) == width - 1 for column in spec.columns)
 
 
 def _positions(spec: Import, text: Text) -> dict[str, int]:
@@ -286,65 +323,70 @@ def _positions(spec: Import, text: Text) -> dict[str, int]:
     return positions
 
 
-def _trimmed(name: str) -> str:
-    return f"trim({name}, chr(32) || chr(9) || chr(13) || chr(160))"
-
-
 def _import_rows(
-    spec: Import, sources: list[str], types: list[str], connection: duckdb.DuckDBPyConnection, done: dict[int, Imported]
+    spec: Import,
+    texts: dict[int, tuple[PendingFile, Text]],
+    types: list[str],
+    scratch: Path,
+    connection: duckdb.DuckDBPyConnection,
+    done: dict[int, Imported],
 ) -> None:
-    staged = " union all ".join(sources)
-    columns = spec.table.column_list()
+    file_row = " union all ".join(_file_row(spec, file, text) for file, text in texts.values())
     connection.execute(
-        f"with staged as ({staged}) insert into {spec.table.name} select {columns} from ({spec.checked}) "
+        f"with file_row as ({file_row}) insert into {spec.table.name} select {spec.table.column_list()} from ({spec.checked}) "
         "where is_right and is_of_nobody is not true",
         {"types": types},
     )
-    log_ids = list(done)
-    total = dict(connection.execute(f"select log_id, count(*) from ({staged}) group by log_id").fetchall())
     accepted = dict(
         connection.execute(
             f"select log_id, count(*) from {spec.table.name} where log_id in (select unnest($log_ids)) group by log_id",
-            {"log_ids": log_ids},
+            {"log_ids": list(texts)},
         ).fetchall()
     )
-    for log_id, count in total.items():
-        done[log_id].rows = count
-    if total == accepted:
+    for log_id in texts:
+        done[log_id].rows = accepted.get(log_id, 0)
+    incomplete = [
+        (file, text, left_over(text, _accepted(spec, file), scratch / f"{file.log_id}.left", connection))
+        for file, text in texts.values()
+        if accepted.get(file.log_id, 0) != text.most_rows
+    ]
+    if not incomplete:
         return
-    incomplete = [log_id for log_id in total if total[log_id] != accepted.get(log_id, 0)]
-    connection.execute(_refused_sql(spec, staged), {"log_ids": incomplete, "types": types})
+    connection.execute(_refused_sql(spec, incomplete), {"types": types})
     connection.execute(
         "insert into data_manager_error select log_id, line_number, column_name, reason, raw_row from refused where not is_ignored"
     )
     for log_id, refused, ignored in connection.execute(
         "select log_id, count(*) filter (not is_ignored), count(*) filter (is_ignored) from refused group by log_id"
     ).fetchall():
+        done[log_id].rows += refused + ignored
         done[log_id].refused, done[log_id].ignored = refused, ignored
 
 
-def _refused_sql(spec: Import, staged: str) -> str:
-    """The rows that did not go to the table: checked once more, which is cheaper than carrying every reason along."""
-    quoted = (
-        "case when regexp_matches({0}, '[\",\\r\\n]') then '\"' || replace({0}, '\"', '\"\"') || '\"' else {0} end"
-    ).format("replace(x, chr(30), chr(10))")
+def _accepted(spec: Import, file: PendingFile) -> str:
+    return f"select line_number from {spec.table.name} where log_id = {file.log_id}"
+
+
+def _refused_sql(spec: Import, incomplete: list[tuple[PendingFile, Text, Text]]) -> str:
+    """The rows that did not go to the table, checked once more: that is cheaper than to carry every reason along.
+
+    Each file comes with its text and the text of the rows that are left over."""
+    refused_row = " union all ".join(_refused_row(spec, file, text, left) for file, text, left in incomplete)
+    file_row = " union all ".join(_file_row(spec, file, left) for file, _, left in incomplete)
     return f"""
         create or replace temp table refused as
-        with staged as (
-            select s.*
-            from ({staged}) as s
-            anti join {spec.table.name} as t on t.log_id = s.log_id and t.line_number = s.line_number
-            where s.log_id in (select unnest($log_ids))
-        )
+        with refused_row as ({refused_row}),
+        file_row as ({file_row})
         select
             log_id,
             line_number,
             coalesce(json_extract_string(spelled, '$.' || refusal.column_name), refusal.column_name) as column_name,
-            coalesce(refusal.reason, 'the row cannot be used') as reason,
+            replace(coalesce(refusal.reason, 'the row cannot be used'), chr(30), chr(10)) as reason,
             is_right as is_ignored,
-            array_to_string(list_transform(list_filter(fields, lambda x: x is not null), lambda x: {quoted}), ',') as raw_row,
-            array_to_string(list_transform(fields[1 : width], lambda x: coalesce({quoted}, '')), ',') as failed_record
-        from ({spec.checked})"""
+            raw_row,
+            failed_record
+        from ({spec.checked})
+        join refused_row using (log_id, line_number)"""
 
 
 FINISH = """
@@ -405,7 +447,8 @@ def write_failed_records(file: PendingFile, header: tuple[str, ...], connection:
     """Write the refused rows of a file: its own columns, and the reason as the last."""
     path = failed_records_path(file.landed_path, file.effective_at, file.log_id)
     temporary = path.with_suffix(".writing")
-    names = ",".join([*(f'"{name}"' if "," in name or '"' in name else name for name in header), "reason"])
+    titles = [title for title in header if normalised(title) != "reason"]
+    names = ",".join([*(f'"{title}"' if "," in title or '"' in title else title for title in titles), "reason"])
     connection.execute(
         f"""
         copy (
@@ -424,5 +467,7 @@ def write_failed_records(file: PendingFile, header: tuple[str, ...], connection:
     temporary.replace(path)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0]
+def _beginning(error: Exception) -> str:
+    """What DuckDB says first: the line, and what is wrong with it."""
+    lines = [line.strip() for line in str(error).split("\n") if line.strip() and "Original Line" not in line]
+    return " ".join(lines[:2])[:300]

@@ -62,8 +62,26 @@ def _number(column: str) -> Rule:
 
 
 def _time(column: str) -> Rule:
-    return Rule(column, f"{column} is null or try_cast({column} as timestamptz) is not null", "is not an ISO 8601 date")
+    # without the pattern `infinity` and `today` would be dates, too
+    iso = f"regexp_full_match({column}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}([T ].*)?')"
+    return Rule(
+        column,
+        f"{column} is null or ({iso} and try_cast({column} as timestamptz) is not null)",
+        "is not an ISO 8601 date",
+    )
 
+
+# An order item that is loaded again as it was has not moved.
+QUEUE_CHANGED_SEQ = """coalesce(
+    (
+        select q.changed_seq
+        from replaced as q
+        where (q.order_id, q.order_item_seq_id, q.product_id, q.facility_id, q.quantity, q.product_store_id)
+            = (staged.order_id, staged.order_item_seq_id, staged.product_id, staged.facility_id, staged.quantity::integer,
+                staged.product_store_id)
+    ),
+    (select last_value + 1 from sequence)
+)"""
 
 # `_NA_` is the brokering queue; as a location's facility it stands for the aggregate location.
 _FACILITY_OR_AGGREGATE = Rule(
@@ -156,7 +174,7 @@ REFERENCE_FILES = (
         tables.VIRTUAL_QUEUE_ITEM,
         ("order_id", "order_item_seq_id", "product_id", "facility_id", "quantity", "product_store_id"),
         ("order_id", "order_item_seq_id", "product_id", "facility_id", "quantity", "product_store_id"),
-        {"quantity": "quantity::integer", "changed_seq": "(select max(last_value) + 1 from sequence)"},
+        {"quantity": "quantity::integer", "changed_seq": QUEUE_CHANGED_SEQ},
         (
             _known("product_id", "product"),
             _known("facility_id", "facility"),
@@ -221,6 +239,7 @@ def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duck
     text = _text(file, path, scratch)
     connection.execute(f"create or replace temp table staged as {_staged(file, text)}")
     _check(file, text, connection)
+    connection.execute(f"create or replace temp table replaced as from {file.table.name}")
     values = ", ".join(file.values.get(column.name, column.name) for column in file.table.columns)
     connection.execute(f"delete from {file.table.name}")
     connection.execute(f"insert into {file.table.name} select {values} from staged order by line_number")

@@ -15,34 +15,35 @@ from hotwax_inventory.resources import Sftp, Warehouse
 
 # `resetByAtp` of the Import app and `resetBy` of the connector both say which counter the quantity is (design 8.3).
 CHECKED = f"""
-with {IDENTIFIED},
-counted as (
+with staged as (
     select
-        * exclude (reset_by),
+        * exclude (reset_by, location_seq_id, comments),
         case
             when lower(reset_by_atp) in ('true', 'y', 'yes', '1') then 'ATP'
             when lower(reset_by_atp) in ('false', 'n', 'no', '0') then 'QOH'
             when coalesce(reset_by_atp, '') <> '' then null
-            when coalesce(reset_by, '') = '' then json_extract_string(parameters, '$.reset_by')
+            when coalesce(reset_by, '') = '' then default_reset_by
             when upper(reset_by) in ('ATP', 'QOH') then upper(reset_by)
         end as reset_by,
-        reset_by as stated_reset_by
-    from identified
-)
+        reset_by as stated_reset_by,
+        coalesce(nullif(location_seq_id, ''), default_location_seq_id) as location_seq_id,
+        nullif(comments, '') as comments,
+        default_kits = 'components' as kits_are_derived
+    from file_row
+),
+{IDENTIFIED}
 select
-    * exclude (location_seq_id, comments),
+    *,
     units::integer as quantity,
-    coalesce(nullif(location_seq_id, ''), json_extract_string(parameters, '$.location_seq_id')) as location_seq_id,
-    nullif(comments, '') as comments,
     coalesce({IS_RIGHT} and reset_by is not null, false) as is_right,
-    product_type_id = 'MARKETING_PKG_PICK' and json_extract_string(parameters, '$.kits') = 'components' as is_of_nobody,
+    kits_are_derived and product_type_id = 'MARKETING_PKG_PICK' as is_of_nobody,
     case
         when {REFUSAL} is not null then {REFUSAL}
         when coalesce(reset_by_atp, '') <> ''
             then {{'column_name': 'reset_by_atp', 'reason': 'resetByAtp takes true or false, not ' || reset_by_atp}}
         else {{'column_name': 'reset_by', 'reason': 'resetBy takes ATP or QOH, not ' || stated_reset_by}}
     end as refusal
-from counted
+from identified
 """
 
 IMPORT = Import(

@@ -8,9 +8,12 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import duckdb
 
 BLOCK_BYTES = 1 << 23
 MOST_INFLATED_BYTES = 8 << 30
@@ -19,6 +22,9 @@ MOST_INFLATION = 100
 SEPARATOR, NEWLINE = "\x1f", "\x1e"
 # DuckDB never sees this text, so that an empty field and a missing one stay different.
 NO_NULL = "\x1c"
+OUR_MARKS = str.maketrans(dict.fromkeys((SEPARATOR, NEWLINE, NO_NULL, "\0"), " "))
+# DuckDB takes lines of up to 2 MB; a quoted field that is longer than this was never closed.
+MOST_FIELD_CHARACTERS = 1_000_000
 # Unquoted commas in a comment at the end of a line make extra fields; this many are put together again.
 EXTRA_FIELDS = 16
 
@@ -29,14 +35,16 @@ class BadFile(ValueError):
 
 @dataclass(frozen=True)
 class Text:
-    """A CSV file that DuckDB can read: where, how its fields are divided, its header, and the lines before the first row.
+    """A CSV file that DuckDB can read: where, its header and that one's line, and how many rows it has at the most.
 
-    In a decoded copy each line begins with the physical line number of its record."""
+    In a decoded copy each line begins with the physical line number of its record; in the file itself there are no quotes."""
 
     path: Path
     header: tuple[str, ...]
     header_line: int
+    most_rows: int
     is_copy: bool
+    has_odd_blanks: bool
 
 
 def read_text(landed: Path, scratch: Path) -> Text:
@@ -54,7 +62,14 @@ def read_text(landed: Path, scratch: Path) -> Text:
     if look.is_plain:
         with source.open("rb") as file:
             first = file.readline(BLOCK_BYTES).decode("utf-8-sig").rstrip("\r\n")
-        return Text(source, _header(first.split(","), 1), 1, is_copy=False)
+        return Text(
+            source,
+            _header(first.split(","), 1),
+            1,
+            look.line_count - 1,
+            is_copy=False,
+            has_odd_blanks=look.has_odd_blanks,
+        )
     return _decoded(source, look.encoding, scratch)
 
 
@@ -62,6 +77,8 @@ def read_text(landed: Path, scratch: Path) -> Text:
 class _Look:
     encoding: str
     is_plain: bool
+    line_count: int = 0
+    has_odd_blanks: bool = False
 
 
 def _look(path: Path) -> _Look:
@@ -70,27 +87,33 @@ def _look(path: Path) -> _Look:
         head = file.read(4)
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return _Look("utf-16", is_plain=False)
-        file.seek(0)
+        file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
+        start = file.tell()
+        # blanks alone before the header would be taken for it
+        plain = bool(file.readline(BLOCK_BYTES).strip())
+        file.seek(start)
         decoder = codecs.getincrementaldecoder("utf-8")()
-        encoding, plain, offset, last = "utf-8-sig", True, 0, b"\n"
+        encoding, offset, last, lines, odd = "utf-8-sig", start, b"\n", 0, False
         while block := file.read(BLOCK_BYTES):
             if (at := block.find(b"\0")) >= 0:
                 raise BadFile(f"The file has a NUL byte at offset {offset + at}: it is damaged, or not text.")
-            if encoding == "utf-8-sig":
+            if encoding == "utf-8-sig" and not block.isascii():
                 try:
                     decoder.decode(block, final=len(block) < BLOCK_BYTES)
                 except UnicodeDecodeError:
                     encoding, plain = "cp1252", False
             plain = plain and _is_plain(last + block)
+            lines += block.count(b"\n")
+            odd = odd or b"\t" in block or b"\xc2\xa0" in block
             offset, last = offset + len(block), block[-2:]
-    return _Look(encoding, plain)
+    return _Look(encoding, plain, lines + (last[-1:] != b"\n"), odd)
 
 
 def _is_plain(block: bytes) -> bool:
     """No quotes, no blank lines, no line ends of old Macintoshes, none of our own marks."""
     if any(mark in block for mark in (b'"', b"\n\n", b"\n\r\n", b"\x1c", b"\x1e", b"\x1f")):
         return False
-    return block.rstrip(b"\r").count(b"\r") == block.count(b"\r\n")
+    return b"\r" not in block or block.rstrip(b"\r").count(b"\r") == block.count(b"\r\n")
 
 
 def _inflated(landed: Path, scratch: Path) -> Path:
@@ -104,7 +127,7 @@ def _inflated(landed: Path, scratch: Path) -> Path:
                 if written > limit:
                     raise BadFile(f"The gzip file inflates to more than {limit:,} bytes; that is refused.")
                 copy.write(block)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise BadFile(f"The gzip file is damaged: {error}.") from error
     if not written:
         raise BadFile("The gzip file is empty inside.")
@@ -115,20 +138,21 @@ def _decoded(source: Path, encoding: str, scratch: Path) -> Text:
     """Write the records of a file one a line: line number, then the fields, divided by SEPARATOR."""
     target = scratch / f"{source.stem}.decoded"
     header: tuple[str, ...] | None = None
-    header_line = 0
+    header_line = rows = 0
     try:
         with source.open("rb") as raw, target.open("w", encoding="utf-8", newline="\n") as copy:
             for line_number, record in _records(io.TextIOWrapper(raw, encoding=encoding, newline=None)):
                 if header is None:
                     header, header_line = _header(record, line_number), line_number
                     continue
-                fields = (field.replace("\n", NEWLINE).replace(SEPARATOR, " ").replace("\0", "") for field in record)
+                fields = (field.translate(OUR_MARKS).replace("\n", NEWLINE) for field in record)
                 copy.write(f"{line_number}{SEPARATOR}{SEPARATOR.join(fields)}\n")
+                rows += 1
     except UnicodeError as error:
         raise BadFile(f"The file is neither UTF-8, UTF-16 with a byte order mark nor Windows-1252: {error}.") from error
     if header is None:
         raise BadFile("The file is empty: not even a header.")
-    return Text(target, header, header_line, is_copy=True)
+    return Text(target, header, header_line, rows, is_copy=True, has_odd_blanks=True)
 
 
 def _records(lines: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
@@ -145,6 +169,7 @@ def _records(lines: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
             lines_of_record.append(line)
             yield line
 
+    csv.field_size_limit(MOST_FIELD_CHARACTERS)
     reader = csv.reader(remembered())
     start = 1
     while True:
@@ -153,22 +178,31 @@ def _records(lines: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             break
         except csv.Error as error:
-            raise BadFile(f"The quote that opens in line {start} does not close ({error}).") from error
+            raise BadFile(
+                f"The quote that opens in line {start} is not closed within {MOST_FIELD_CHARACTERS:,} characters."
+            ) from error
+        if len(lines_of_record) > 1 and not _is_strict(lines_of_record):
+            raise BadFile(f"The quote that opens in line {start} is not closed as it should be.")
         if len(record) > 1 or any(field.strip() for field in record):
             yield start, record
         last, lines_of_record = (start, lines_of_record), []
         start = reader.line_num + 1
-    if last is not None and not _closes(last[1]):
+    if last is not None and not _is_closed(last[1]):
         raise BadFile(f"The quote that opens in line {last[0]} is never closed.")
 
 
-def _closes(lines: list[str]) -> bool:
-    """Whether the last field of a record ends outside of quotes."""
+def _is_strict(lines: list[str]) -> bool:
+    """Whether a record over several lines is quoted by the book; if not, a quote was forgotten, and rows would be lost in it."""
     try:
         list(csv.reader(lines, strict=True))
-    except csv.Error as error:
-        return "unexpected end" not in str(error)
+    except csv.Error:
+        return False
     return True
+
+
+def _is_closed(lines: list[str]) -> bool:
+    """Whether the record ends outside of quotes: only then is a line after it a record of its own."""
+    return len(list(csv.reader([*lines, "x"]))) > 1
 
 
 def _header(names: list[str], line_number: int) -> tuple[str, ...]:
@@ -203,7 +237,33 @@ def fields_relation(text: Text, extra_fields: int) -> str:
             select {number} as line_number, {", ".join(names)}
             from read_csv({sql_text(str(text.path))}, {options})
         )
-        where not (c1 is null and trim(c0, chr(32) || chr(9) || chr(13)) = '')"""
+        where not (c1 is null and trim(c0, chr(32) || chr(9) || chr(13) || chr(160)) = '')"""
+
+
+def left_over(text: Text, accepted: str, target: Path, connection: duckdb.DuckDBPyConnection) -> Text:
+    """The rows of a file whose line is not in the relation `accepted` (SQL with a column `line_number`), as a decoded copy."""
+    line = "content" if text.is_copy else f"line_number || '{SEPARATOR}' || replace(content, ',', '{SEPARATOR}')"
+    number = (
+        f"split_part(content, '{SEPARATOR}', 1)::bigint"
+        if text.is_copy
+        else f"row_number() over () + {text.header_line}"
+    )
+    skip = 0 if text.is_copy else text.header_line
+    connection.execute(
+        f"""
+        copy (
+            select {line}
+            from (
+                select {number} as line_number, content
+                from read_csv({sql_text(str(text.path))}, auto_detect = false, header = false, skip = {skip},
+                    delim = '{NO_NULL}', quote = '', escape = '', nullstr = '{NEWLINE}', all_varchar = true,
+                    columns = {{'content': 'varchar'}})
+            )
+            anti join ({accepted}) using (line_number)
+        ) to {sql_text(str(target))} (format csv, header false, delimiter '{NO_NULL}', quote '', escape '')
+        """
+    )
+    return replace(text, path=target, is_copy=True, has_odd_blanks=True)
 
 
 def sql_text(value: str) -> str:

@@ -265,11 +265,13 @@ def shopify_shop_product(context: dg.AssetExecutionContext, warehouse: Warehouse
     shop = find_shop(context.partition_key, warehouse)
     with warehouse.transaction() as connection:
         unmatched = match_products(shop.shop_id, connection)
-        count = connection.execute(
-            "select count(*) from shopify_shop_product where shop_id = $shop_id", {"shop_id": shop.shop_id}
-        ).fetchall()[0][0]
+        count, without_item = connection.execute(
+            "select count(*), (select count(*) from product) - count(*) from shopify_shop_product where shop_id = $shop_id",
+            {"shop_id": shop.shop_id},
+        ).fetchall()[0]
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": count,
+        "products_without_item": without_item,
         "items_unmatched": sum(n for _, n, _ in unmatched),
     }
     metadata |= {f"items_{reason}": number for reason, number, _ in unmatched}

@@ -34,6 +34,8 @@ def post_imported(warehouse: Warehouse) -> list[Posted]:
     """Post every imported file, in order of effect, and mark it finished in the same transaction."""
     posted: list[Posted] = []
     with warehouse.connect() as connection:
+        # rows are numbered by now; without regard to their order large writes take two thirds of the time and less memory
+        connection.execute("set preserve_insertion_order = false")
         while batch := next(_batches(connection), None):
             with transaction(connection):
                 posted.append(_post(batch, connection))

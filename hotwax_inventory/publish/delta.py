@@ -116,27 +116,40 @@ def hard_sync_delta(
     )
 
 
-CHANGE = f"""
-create or replace temp table change as
+# Every level that has a target, as numbers only: it is the largest thing made here.
+COMPARED = f"""
+create or replace temp table compared as
 with target as ({TARGET})
 select
-    p.product_id,
-    t.facility_id,
     l.shopify_inventory_item_id,
     l.shopify_location_id,
     t.target_quantity,
-    l.available as observed_quantity
+    l.available as observed_quantity,
+    t.changed_seq > $since or p.changed_seq > $since as has_moved
 from shopify_inventory_level as l
 join shopify_shop_product as p
     on p.shop_id = $shop_id and p.shopify_inventory_item_id = l.shopify_inventory_item_id
 join target as t
     on t.product_id = p.product_id and t.shopify_location_id = l.shopify_location_id
-where l.shop_id = $shop_id
-    and l.tracked
-    and l.available is not null
-    and t.target_quantity <> l.available
-    and t.target_quantity between -{MOST_UNITS} and {MOST_UNITS}
-    and (t.changed_seq > $since or p.changed_seq > $since)
+where l.shop_id = $shop_id and l.tracked and l.available is not null
+"""
+
+CHANGE = f"""
+create or replace temp table change as
+select
+    p.product_id,
+    l.facility_id,
+    c.shopify_inventory_item_id,
+    c.shopify_location_id,
+    c.target_quantity,
+    c.observed_quantity
+from compared as c
+join shopify_shop_product as p
+    on p.shop_id = $shop_id and p.shopify_inventory_item_id = c.shopify_inventory_item_id
+join published_location as l on l.shopify_location_id = c.shopify_location_id
+where c.has_moved
+    and c.target_quantity <> c.observed_quantity
+    and c.target_quantity between -{MOST_UNITS} and {MOST_UNITS}
 """
 
 # Levels by what keeps them from being compared; the rest meets a target, or `no_target` counts it.
@@ -153,18 +166,6 @@ left join published_location as location on location.shopify_location_id = l.sho
 left join (select * from shopify_shop_product where shop_id = $shop_id) as p
     on p.shopify_inventory_item_id = l.shopify_inventory_item_id
 where l.shop_id = $shop_id
-"""
-
-COMPARED = f"""
-with target as ({TARGET})
-select
-    count(*) as targets,
-    count(l.available) as compared,
-    count(*) filter (l.available is not null and target_quantity not between -{MOST_UNITS} and {MOST_UNITS}) as out_of_range
-from target as t
-left join shopify_shop_product as p on p.shop_id = $shop_id and p.product_id = t.product_id
-left join (select * from shopify_inventory_level where shop_id = $shop_id and tracked and available is not null) as l
-    on l.shopify_inventory_item_id = p.shopify_inventory_item_id and l.shopify_location_id = t.shopify_location_id
 """
 
 MANIFEST = """
@@ -225,8 +226,9 @@ def make_delta(scope: Scope, job: str, run_id: str, connection: duckdb.DuckDBPyC
     choose_locations(scope, connection)
     values = scope.values() | {"shop_id": shop_id}
     since = _since(scope, job, connection)
-    connection.execute(CHANGE, values | {"since": since})
-    level_count, skipped, compared = _counts(values, connection)
+    connection.execute(COMPARED, values | {"since": since})
+    connection.execute(CHANGE, {"shop_id": shop_id})
+    level_count, skipped, compared = _counts(shop_id, connection)
     change_count, units, zeroed = connection.execute(
         "select count(*), coalesce(sum(abs(target_quantity - observed_quantity)), 0)::bigint, "
         "count(*) filter (target_quantity = 0 and observed_quantity > 0) from change"
@@ -263,18 +265,17 @@ def _since(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> int
     ).fetchall()[0][0]
 
 
-def _counts(values: dict[str, Any], connection: duckdb.DuckDBPyConnection) -> tuple[int, dict[str, int], int]:
-    """Levels of the shop, levels and targets that were not compared by reason, and levels that were."""
-    levels, not_published, not_tracked, not_matched = connection.execute(
-        LEVELS, {"shop_id": values["shop_id"]}
+def _counts(shop_id: str, connection: duckdb.DuckDBPyConnection) -> tuple[int, dict[str, int], int]:
+    """Levels of the shop, those that were not compared by reason, and how many were."""
+    levels, not_published, not_tracked, not_matched = connection.execute(LEVELS, {"shop_id": shop_id}).fetchall()[0]
+    compared, out_of_range = connection.execute(
+        f"select count(*), count(*) filter (target_quantity not between -{MOST_UNITS} and {MOST_UNITS}) from compared"
     ).fetchall()[0]
-    targets, compared, out_of_range = connection.execute(COMPARED, values).fetchall()[0]
     skipped = {
         "location_not_published": not_published,
         "not_tracked": not_tracked,
         "product_not_matched": not_matched,
         "no_target": levels - not_published - not_tracked - not_matched - compared,
-        "no_level": targets - compared,
         "out_of_range": out_of_range,
     }
     return levels, {reason: count for reason, count in skipped.items() if count}, compared

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from hotwax_inventory import tables
+from hotwax_inventory.imports.summary import FilesFailed
 from hotwax_inventory.resources import Warehouse
 
 LEDGER_SUMS = """
@@ -48,8 +49,9 @@ def every_file_was_read(context: dg.AssetCheckExecutionContext, warehouse: Wareh
             "select message from data_manager_log where run_id = $run_id and status_id = 'failed' order by log_id",
             {"run_id": context.run.run_id},
         ).fetchall()
-    messages = [message for (message,) in failed]
-    return dg.AssetCheckResult(passed=not messages, description=" ".join(messages)[:2000] or None)
+    if failed:
+        raise FilesFailed(" ".join(message for (message,) in failed)[:4000])
+    return dg.AssetCheckResult(passed=True)
 
 
 def key_check(table: tables.Table) -> dg.AssetChecksDefinition:

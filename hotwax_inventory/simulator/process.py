@@ -74,7 +74,7 @@ def ensure_running(directory: Path, reference_dir: Path) -> Addresses:
         command = [sys.executable, "-m", __package__ or "hotwax_inventory.simulator"]
         command += ["--directory", str(directory.absolute()), "--reference", str(reference_dir.absolute())]
         with log_file.open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,0 +1,252 @@
+"""Reference CSVs are loaded all or nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from hotwax_inventory_tests.conftest import REFERENCE, Place
+
+TABLES = ("product", "good_identification", "facility", "facility_group", "product_store", "shopify_shop")
+MAPPINGS = ("shopify_shop_location", "shopify_shop_product_mapping", "virtual_queue_item")
+OPTIONAL = {
+    "shopify_shop_product": "shop_id,product_id,shopify_inventory_item_id\nSHOP,10001,9001\n",
+    "virtual_queue_item": "order_id,order_item_seq_id,product_id,facility_id,quantity,product_store_id\n"
+    "SO1,01,10001,_NA_,2,STORE\n",
+}
+HEADERS = {name: content.split("\n", 1)[0] for name, content in (REFERENCE | OPTIONAL).items()}
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A place without a network, whose reference is loaded, optional files included."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = Place(tmp_path_factory.mktemp("office"))
+        patch.setenv("HOTWAX_HOME", str(place.home))
+        patch.setenv("HOTWAX_REFERENCE_DIR", str(place.reference_dir))
+        for name, content in OPTIONAL.items():
+            place.write_reference(name, content)
+        with place.instance:
+            assert place.run("load_reference").success
+            yield place
+
+
+def in_force(place: Place) -> dict[str, object]:
+    """Every row of the reference, and the shops that are partitions."""
+    tables = {name: place.rows(f"select * from {name} order by all") for name in (*TABLES, *MAPPINGS)}
+    return {**tables, "partitions": sorted(place.instance.get_dynamic_partitions("shop"))}
+
+
+def failure(run: dg.ExecuteInProcessResult) -> str:
+    (event,) = run.get_step_failure_events()
+    error = event.step_failure_data.error
+    assert error is not None
+    assert error.cause is not None
+    return error.cause.message
+
+
+# file, its rows below the header, and where and why it is refused
+BAD_ROWS = [
+    (
+        "product",
+        "10001,A,,,,\n10002,B,,,,\n10001,C,,,,\n",
+        'product.csv, line 2, column product_id: "10001" repeats the key',
+    ),
+    ("product", "10001,A,,,,\n,B,,,,\n", "product.csv, line 3, column product_id: is empty"),
+    (
+        "product",
+        "10001,A,,,,\n10002,B\n",
+        'product.csv, line 3, column product_id: "10002" has fewer fields than the header',
+    ),
+    ("product", "10001,A,,,,,\n", 'product.csv, line 2, column product_id: "10001" has more fields than the header'),
+    (
+        "product",
+        '10001,"A\nB",,,,\n\n10002\n',
+        'product.csv, line 5, column product_id: "10002" has fewer fields than the header',
+    ),
+    ("facility", "A,1,,,,GONE\n", 'facility.csv, line 2, column product_store_id: "GONE" is not in product_store.csv'),
+    ("facility_group", "G,,GONE,,\n", 'facility_group.csv, line 2, column facility_id: "GONE" is not in facility.csv'),
+    (
+        "facility_group",
+        "G,,BROADWAY,5 March,\n",
+        'facility_group.csv, line 2, column from_date: "5 March" is not an ISO 8601 date',
+    ),
+    ("facility_group", "G,,BROADWAY,,2024-02-30\n", 'line 2, column thru_date: "2024-02-30" is not an ISO 8601 date'),
+    ("facility_group", "G,,BROADWAY,,03/05/2024\n", 'line 2, column thru_date: "03/05/2024" is not an ISO 8601 date'),
+    ("facility_group", "G,,BROADWAY,,infinity\n", 'line 2, column thru_date: "infinity" is not an ISO 8601 date'),
+    (
+        "facility_group",
+        "G,,BROADWAY,,\nG,,BROADWAY,,2030-01-01\n",
+        "facility_group.csv, line 2, column from_date: repeats the key",
+    ),
+    (
+        "shopify_shop",
+        "SHOP,d,GONE,,\n",
+        'shopify_shop.csv, line 2, column product_store_id: "GONE" is not in product_store.csv',
+    ),
+    ("shopify_shop", "SHOP,d,STORE,netsuite,\n", 'column inventory_master: "netsuite" takes hotwax or shopify'),
+    ("shopify_shop", "SHOP,d,STORE,,only\n", 'column shopify_facility_group_mode: "only" takes exclude or include'),
+    (
+        "shopify_shop_location",
+        "GONE,BROADWAY,1\n",
+        'shopify_shop_location.csv, line 2, column shop_id: "GONE" is not in shopify_shop.csv',
+    ),
+    (
+        "shopify_shop_location",
+        "SHOP,GONE,1\n",
+        'shopify_shop_location.csv, line 2, column facility_id: "GONE" is not in facility.csv',
+    ),
+    (
+        "shopify_shop_location",
+        "SHOP,BROADWAY,1\nSHOP,BROADWAY,2\n",
+        'line 2, column facility_id: "BROADWAY" repeats the key',
+    ),
+    (
+        "shopify_shop_location",
+        "SHOP,BROADWAY,1\nSHOP,BROOKLYN,1\n",
+        'column shopify_location_id: "1" is the location of two facilities',
+    ),
+    ("shopify_shop_location", "SHOP,BROADWAY,gid://1\n", 'column shopify_location_id: "gid://1" is not a whole number'),
+    (
+        "shopify_shop_product",
+        "SHOP,GONE,1\n",
+        'shopify_shop_product.csv, line 2, column product_id: "GONE" is not in product.csv',
+    ),
+    (
+        "shopify_shop_product",
+        "SHOP,10001,1\nSHOP,10002,1\n",
+        'column shopify_inventory_item_id: "1" is the item of two products',
+    ),
+    ("virtual_queue_item", "O,1,10001,_NA_,-1,STORE\n", 'column quantity: "-1" is not a whole number of units'),
+    ("virtual_queue_item", "O,1,10001,_NA_,,STORE\n", "virtual_queue_item.csv, line 2, column quantity: is empty"),
+    (
+        "virtual_queue_item",
+        "O,1,10001,GONE,1,STORE\n",
+        'virtual_queue_item.csv, line 2, column facility_id: "GONE" is not in facility.csv',
+    ),
+]
+BAD_FILES = [
+    (
+        "product",
+        "product_id,internal_name\n10001,A\n",
+        "product.csv, line 1: column product_type_id, netsuite_product_id, upca, tags is missing",
+    ),
+    ("product", "", "product.csv: The file is empty: not even a header."),
+    (
+        "product",
+        HEADERS["product"] + ",product_id\n1,A,,,,,2\n",
+        "product.csv: The header names a column twice: product_id.",
+    ),
+    (
+        "facility",
+        HEADERS["facility"] + '\nA,"1,,,,STORE\n',
+        "facility.csv: The quote that opens in line 2 is never closed.",
+    ),
+    ("facility", HEADERS["facility"] + "\nA,\0,,,,STORE\n", "facility.csv: The file has a NUL byte at offset"),
+    ("product_store", None, "product_store.csv is missing"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [*BAD_FILES, *((name, f"{HEADERS[name]}\n{rows}", reason) for name, rows, reason in BAD_ROWS)],
+    ids=lambda value: "" if value is None or "\n" in value else value,
+)
+def test_a_bad_reference_says_where_and_leaves_the_previous_one_in_force(
+    office: Place, name: str, content: str | None, reason: str
+) -> None:
+    before = in_force(office)
+    # whatever else is new is not taken either
+    office.write_reference("shopify_shop", REFERENCE["shopify_shop"] + "NEW_SHOP,new.myshopify.com,STORE,,\n")
+    office.write_reference("product", REFERENCE["product"].replace("TEE-S", "NEW-SKU"))
+    try:
+        if content is None:
+            (office.reference_dir / f"{name}.csv").unlink()
+        else:
+            office.write_reference(name, content)
+        run = office.run("load_reference")
+        assert not run.success
+        assert reason in failure(run)
+        assert failure(run).rstrip().endswith("The previous reference stays in force.")
+        assert in_force(office) == before
+    finally:
+        for file_name, original in (REFERENCE | OPTIONAL).items():
+            office.write_reference(file_name, original)
+
+
+@pytest.fixture
+def new_office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A place without a network and with nothing loaded; only the files that must be there are."""
+    place = Place(tmp_path)
+    monkeypatch.setenv("HOTWAX_HOME", str(place.home))
+    monkeypatch.setenv("HOTWAX_REFERENCE_DIR", str(place.reference_dir))
+    with place.instance:
+        yield place
+
+
+def test_the_first_reference_makes_shops_partitions_and_products_known_by_every_value(new_office: Place) -> None:
+    assert new_office.run("load_reference").success
+    assert in_force(new_office)["partitions"] == ["SHOP"]
+    assert in_force(new_office)["virtual_queue_item"] == []
+    assert new_office.rows("select * from good_identification where product_id = '10009' order by 1") == [
+        ("NETSUITEPRODUCTID", "509", "10009", "MARKETING_PKG_PICK", 1),
+        ("PRODUCTID", "10009", "10009", "MARKETING_PKG_PICK", 1),
+        ("SKU", "GIFT-KIT", "10009", "MARKETING_PKG_PICK", 1),
+        ("UPCA", "840009", "10009", "MARKETING_PKG_PICK", 1),
+    ]
+
+
+def test_a_new_reference_replaces_the_old_one(new_office: Place) -> None:
+    for name, content in OPTIONAL.items():
+        new_office.write_reference(name, content)
+    assert new_office.run("load_reference").success
+    for name in OPTIONAL:
+        (new_office.reference_dir / f"{name}.csv").unlink()
+    new_office.write_reference(
+        "shopify_shop", HEADERS["shopify_shop"] + "\nSHOP,shop.example,STORE,shopify,include\nSECOND,,STORE,,\n"
+    )
+    new_office.write_reference("product", HEADERS["product"] + "\n10001,TEE-S,FINISHED_GOOD,701,,\n10004,CAP,,,,\n")
+    assert new_office.run("load_reference").success
+    found = in_force(new_office)
+    assert found["product"] == [
+        ("10001", "TEE-S", "FINISHED_GOOD", "701", None, None),
+        ("10004", "CAP", None, None, None, None),
+    ]
+    assert found["shopify_shop"] == [
+        ("SECOND", None, "STORE", "hotwax", "exclude"),
+        ("SHOP", "shop.example", "STORE", "shopify", "include"),
+    ]
+    assert found["partitions"] == ["SECOND", "SHOP"]
+    assert found["virtual_queue_item"] == found["shopify_shop_product_mapping"] == []
+    assert new_office.rows("select id_value from good_identification order by 1") == [
+        ("10001",),
+        ("10004",),
+        ("701",),
+        ("CAP",),
+        ("TEE-S",),
+    ]
+
+
+def test_a_reference_may_come_in_any_dress(new_office: Place) -> None:
+    crlf = REFERENCE["facility"].replace("\n", "\r\n")
+    (new_office.reference_dir / "facility.csv").write_bytes(b"\xef\xbb\xbf" + crlf.encode())
+    (new_office.reference_dir / "product.csv").write_bytes(
+        "upca,tags,product_id,colour,internal_name,product_type_id,netsuite_product_id\n\n"
+        '840001,"new, sale", 10001 ,red,"TEE ""S""",,00501\n'.encode("utf-16")
+    )
+    (new_office.reference_dir / "product_store.csv").write_bytes(
+        (HEADERS["product_store"] + "\nSTORE,Y,N\nGRÜN,,\n").encode("cp1252")
+    )
+    assert new_office.run("load_reference").success
+    assert new_office.rows("select * from product") == [("10001", 'TEE "S"', None, "00501", "840001", "new, sale")]
+    assert new_office.rows("select product_store_id from product_store order by 1") == [("GRÜN",), ("STORE",)]
+    assert new_office.rows("select distinct product_store_id from facility") == [("STORE",)]
+
+
+def test_an_order_item_that_is_loaded_again_unchanged_moves_no_watermark(new_office: Place) -> None:
+    new_office.write_reference("virtual_queue_item", OPTIONAL["virtual_queue_item"])
+    assert new_office.run("load_reference").success
+    before = new_office.rows("from virtual_queue_item")
+    assert new_office.run("load_reference").success
+    assert new_office.rows("from virtual_queue_item") == before
