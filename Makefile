@@ -28,10 +28,10 @@ dev: install $(DAGSTER_HOME)/dagster.yaml
 	@$(BIN)/python -m hotwax_inventory.dev
 
 test: install
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -n 2 -m "not long"
 
 test-long: install
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -n 2 -m long
 
 # pandas is what a benchmark compares with, and is kept apart: DuckDB imports it wherever it finds it, which costs 0.4 s a process.
 BENCH_LOCK := hotwax_inventory_tests/benchmarks/requirements.lock

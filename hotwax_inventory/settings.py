@@ -4,7 +4,9 @@ Without `SFTP_HOST` the embedded default runs: the simulator answers for the SFT
 
 import os
 import re
+import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +70,10 @@ def scratch_dir() -> Path:
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """A scratch folder of its own for one piece of work."""
+    """A scratch folder of its own for one piece of work. What killed runs left there more than a day ago goes."""
+    for path in scratch_dir().iterdir():
+        if path.is_dir() and path.stat().st_mtime < time.time() - 86_400:
+            shutil.rmtree(path, ignore_errors=True)
     return tempfile.TemporaryDirectory(dir=scratch_dir())
 
 

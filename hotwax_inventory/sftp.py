@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import paramiko
+from paramiko import sftp_client
 from paramiko.ssh_exception import IncompatiblePeer
 
 from hotwax_inventory.settings import SftpSettings
@@ -34,6 +35,17 @@ CONNECT_SECONDS = 15
 LOGIN_SECONDS = 45
 STALL_SECONDS = 60
 MOST_SUFFIXES = 10_000
+
+
+class _Message(paramiko.Message):
+    """Names as they come: a byte that is not UTF-8 in one of them must not hide all the other files."""
+
+    def get_text(self) -> str:
+        return self.get_string().decode("utf-8", "surrogateescape")
+
+
+# paramiko's listing decodes strictly and offers no other way in
+sftp_client.Message = _Message  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class SftpError(Exception):
@@ -210,31 +222,45 @@ class SftpSession:
             if (before.st_size, int(before.st_mtime or 0)) != (file.size_bytes, file.modified_at):
                 raise FileChanged(f"{file.path} changed since it was listed. It is left for the next look.")
             remote.prefetch(file.size_bytes, REQUESTS_IN_FLIGHT)
-            while block := remote.read(1 << 20):
+            while received < file.size_bytes:
+                wanted = min(1 << 20, file.size_bytes - received)
+                block = remote.read(wanted)
                 received += len(block)
                 digest.update(block)
                 target.write(block)
+                if len(block) < wanted:
+                    break  # the file ended early; paramiko would wait for the rest until the connection stalls
             target.flush()
             os.fsync(target.fileno())
         return received, digest.hexdigest()
 
     def _move(self, client: paramiko.SFTPClient, source: str, directory: str, target: str) -> bool:
-        """Rename without overwriting. False when the target is taken, or the source is gone."""
+        """Rename without overwriting. False when the target is taken, or the source is gone.
+
+        Raises SftpRefused when neither is so and the server does not rename it all the same."""
         with contextlib.suppress(OSError):
             client.mkdir(self._absolute(directory))
+        if _exists(client, self._absolute(target)):
+            return False
         try:
-            client.lstat(self._absolute(target))
-        except FileNotFoundError:
-            try:
-                client.rename(self._absolute(source), self._absolute(target))
-            except FileNotFoundError:
+            client.rename(self._absolute(source), self._absolute(target))
+        except OSError as error:
+            if _exists(client, self._absolute(target)) or not _exists(client, self._absolute(source)):
                 return False
-            except OSError as error:
-                if not isinstance(error, PermissionError) and str(error) == "Failure":
-                    return False
-                raise
-            return True
+            if isinstance(error, FileNotFoundError) or str(error) == "Failure":
+                raise SftpRefused(
+                    f"{source} cannot be moved to {directory}: see the rights of that directory."
+                ) from error
+            raise
+        return True
+
+
+def _exists(client: paramiko.SFTPClient, path: str) -> bool:
+    try:
+        client.lstat(path)
+    except FileNotFoundError:
         return False
+    return True
 
 
 def _make_directories(client: paramiko.SFTPClient, directory: str) -> None:
@@ -255,7 +281,7 @@ def _logged_in(server: SftpSettings) -> paramiko.Transport:
         # GCM ciphers are some 20 % faster here than paramiko's default order
         options.ciphers = tuple(sorted(options.ciphers, key=lambda cipher: "gcm" not in cipher))
         if known:
-            options.key_types = tuple(t for t in options.key_types if _key_family(t) in known) or options.key_types
+            options.key_types = sorted(options.key_types, key=lambda kind: _key_family(kind) not in known)
         try:
             transport.start_client(timeout=LOGIN_SECONDS)
         except IncompatiblePeer as error:
@@ -323,8 +349,12 @@ def _authenticate(server: SftpSettings, transport: paramiko.Transport) -> None:
 
 def _private_key(server: SftpSettings, path: Path) -> paramiko.PKey:
     try:
-        return paramiko.PKey.from_path(path, password=server.password)
-    except (OSError, ValueError, paramiko.SSHException) as error:
+        try:
+            return paramiko.PKey.from_path(path)
+        except (TypeError, paramiko.PasswordRequiredException):  # it is encrypted
+            passphrase = server.password.encode() if server.password else None
+            return paramiko.PKey.from_path(path, password=passphrase)  # pyright: ignore[reportArgumentType]
+    except (OSError, ValueError, TypeError, paramiko.SSHException) as error:
         raise SftpRefused(
             f"{server.variables}PRIVATE_KEY_FILE {path} cannot be read as a private key "
             f"({type(error).__name__}); its passphrase, if any, is {server.variables}PASSWORD."

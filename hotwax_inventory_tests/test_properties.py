@@ -87,6 +87,7 @@ def reference_dir(opening: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def work(files: list[File]) -> None:
     """Land, import and post files in one run, as the job does once they are downloaded."""
     warehouse, config = Warehouse(), reset.ResetFiles.model_validate({})
+    looked_at = datetime.now(UTC)
     folder = landing._landing_folder(FEED.config_id)
     landed = []
     for file in files:
@@ -94,7 +95,7 @@ def work(files: list[File]) -> None:
         (folder / f"{digest}.csv").write_bytes(file.content)
         remote = RemoteFile(f"{FEED.directories[0]}/{file.name}", len(file.content), int(file.modified_at.timestamp()))
         landed.append(landing.Landed(remote, folder / f"{digest}.csv", digest, *landing.effective_at(remote)))
-    landing._register(FEED, config.source(FEED), landed, "run", warehouse, landing.Landing())
+    landing._register(FEED, config.source(FEED), landed, looked_at, "run", warehouse, landing.Landing())
     with warehouse.transaction() as connection:
         connection.execute("update data_manager_log set archived_at = current_timestamp where archived_at is null")
     import_pending(reset.IMPORT, FEED.config_id, "run", warehouse)

@@ -3,9 +3,11 @@
 Every step leaves a state from which the next run goes on. Before the registration the remote file is still there and is
 fetched again; after it, a file that is still there is known by path, size, time and hash, and only archived."""
 
+import contextlib
 import fnmatch
 import json
 import os
+import posixpath
 import re
 import time
 import uuid
@@ -39,6 +41,7 @@ class Source:
 
     directories: tuple[str, ...]
     patterns: tuple[str, ...]
+    file_name: str | None = None
     paths: tuple[str, ...] = ()
     config_id: str = ""
     property_resource: str = "FTP_CONFIG"
@@ -82,7 +85,10 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
     Raises MissingFile for a path that is not there, SftpUnavailable, SftpRefused."""
     landing = Landing()
     log = dg.get_dagster_logger()
+    _remove_what_killed_runs_left(_landing_folder(source.config_id))
     with sftp.session(source.property_resource) as session:
+        _note_archived(source, session, warehouse)
+        looked_at = datetime.now(UTC)
         ready, unsettled, landing.left = ready_files(source, session)
         if unsettled:
             log.info(f"{len(unsettled)} files are looked at again in {settings.sftp_stable_seconds()} seconds.")
@@ -95,7 +101,7 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
                 log.info(f"{start} of {len(ready)} files landed.")
             batch = ready[start : start + FILES_PER_REGISTRATION]
             landed = list(_fetched(feed, source, batch, session, landing.left))
-            _register(feed, source, landed, run_id, warehouse, landing)
+            _register(feed, source, landed, looked_at, run_id, warehouse, landing)
             _archive(source, [file.remote for file in landed], session, warehouse)
     return landing
 
@@ -136,7 +142,7 @@ def _listing(source: Source, session: SftpSession, refused: dict[str, str]) -> I
         for directory in source.directories:
             yield from session.listing(directory)
         return
-    for path in source.paths:
+    for path in dict.fromkeys(posixpath.normpath(path.lstrip("/")) for path in source.paths):
         file = session.look(path)
         if file is None:
             raise MissingFile(
@@ -152,7 +158,11 @@ def _wanted(file: RemoteFile, source: Source, refused: dict[str, str]) -> bool:
         refused[ascii(file.path)] = "its name has characters that no file name should have"
         return False
     if name.startswith(".") or name.lower().endswith(UNFINISHED_SUFFIXES):
+        if source.paths:
+            refused[ascii(file.path)] = "its name says that it is hidden or not finished"
         return False
+    if source.file_name is not None:
+        return name == source.file_name
     return bool(source.paths) or any(_matches(name, pattern) for pattern in source.patterns)
 
 
@@ -237,7 +247,7 @@ with arrived as (
         unnest($ordinal) as ordinal
 ),
 known as (
-    -- A file that was registered but not yet archived when the last run ended: this is the same arrival.
+    -- Registered, but not archived when this run looked (the last one was killed, or another one is at it): the same arrival.
     select a.*
     from arrived as a
     where not exists (
@@ -248,7 +258,7 @@ known as (
             and l.sha256 = a.sha256
             and l.size_bytes = a.size_bytes
             and l.remote_modified_at = a.remote_modified_at
-            and l.archived_at is null
+            and (l.archived_at is null or l.archived_at >= $looked_at)
     )
 ),
 judged as (
@@ -300,7 +310,13 @@ order by ordinal
 
 
 def _register(
-    feed: Feed, source: Source, landed: list[Landed], run_id: str, warehouse: Warehouse, landing: Landing
+    feed: Feed,
+    source: Source,
+    landed: list[Landed],
+    looked_at: datetime,
+    run_id: str,
+    warehouse: Warehouse,
+    landing: Landing,
 ) -> None:
     if not landed:
         return
@@ -315,6 +331,7 @@ def _register(
                 "allow_duplicate_content": source.allow_duplicate_content,
                 "parameters": source.parameters,
                 "run_id": run_id,
+                "looked_at": looked_at,
                 "remote_path": [file.remote.path for file in landed],
                 "file_name": [file.remote.name for file in landed],
                 "remote_modified_at": [datetime.fromtimestamp(file.remote.modified_at, UTC) for file in landed],
@@ -362,10 +379,38 @@ def _archive(source: Source, files: list[RemoteFile], session: SftpSession, ware
         )
 
 
+WAITING = """
+select distinct remote_path
+from data_manager_log
+where config_id = $config_id
+    and property_resource = $property_resource
+    and archived_at is null
+"""
+
+
+def _note_archived(source: Source, session: SftpSession, warehouse: Warehouse) -> None:
+    """A registered file that is gone from its place was archived by a run that could not say so any more."""
+    feed = {"config_id": source.config_id, "property_resource": source.property_resource}
+    with warehouse.transaction() as connection:
+        waiting = [path for (path,) in connection.execute(WAITING, feed).fetchall()]
+    gone = [path for path in waiting if session.look(path) is None]
+    if gone:
+        with warehouse.transaction() as connection:
+            connection.execute(ARCHIVED, feed | {"paths": gone})
+
+
 def _landing_folder(config_id: str) -> Path:
     folder = settings.home() / "landing" / settings.file_name(config_id)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _remove_what_killed_runs_left(folder: Path) -> None:
+    """Downloads older than a day belong to no run that lives."""
+    for path in folder.glob("*.part"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - 86_400:
+                path.unlink()
 
 
 def _sync(folder: Path) -> None:

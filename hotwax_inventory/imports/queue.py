@@ -140,7 +140,8 @@ class ImportFiles(dg.Config):
             directories=(self.import_path,)
             if self.import_path
             else settings.import_directories(self.config_id, feed.directories),
-            patterns=(self.remote_filename,) if self.remote_filename else patterns,
+            patterns=patterns,
+            file_name=self.remote_filename,
             paths=tuple(self.paths),
             config_id=self.config_id,
             property_resource=self.property_resource,

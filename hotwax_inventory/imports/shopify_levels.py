@@ -121,67 +121,65 @@ def _fetch(client: ShopifyClient, operation: BulkOperation, lines: Path) -> str:
     return "" if count == operation.object_count else f"{count:,} of {operation.object_count:,} lines arrived"
 
 
-# One line in two is not much more than one in one: items and levels are read in one pass and told apart after it.
-STAGED = """
-create or replace temp table staged as
-select
-    split_part(id, '/', 4) = 'InventoryItem' as is_item,
-    id as gid,
-    split_part(coalesce(item.id, id), '/', 5)::bigint as shopify_inventory_item_id,
-    split_part(location.id, '/', 5)::bigint as shopify_location_id,
-    nullif(trim(sku), '') as sku,
-    tracked,
-    list_filter(quantities, lambda q: q.name = 'available')[1].quantity as available,
-    list_filter(quantities, lambda q: q.name = 'on_hand')[1].quantity as on_hand,
-    "updatedAt" as updated_at
+# Items and levels lie mixed in one file; two scans of it are cheaper than keeping both to tell them apart afterwards.
+LOAD_ITEMS = """
+insert into shopify_inventory_item
+select $shop_id, split_part(id, '/', 5)::bigint, nullif(trim(sku), ''), coalesce(tracked, true)
 from read_json(
     {lines},
     format = 'newline_delimited',
-    columns = {{
-        'id': 'varchar',
-        'sku': 'varchar',
-        'tracked': 'boolean',
-        'updatedAt': 'timestamptz',
-        'item': 'struct(id varchar)',
-        'location': 'struct(id varchar)',
-        'quantities': 'struct(name varchar, quantity integer)[]'
-    }}
+    columns = {{'id': 'varchar', 'sku': 'varchar', 'tracked': 'boolean', 'location': 'struct(id varchar)'}}
 )
+where location is null
+"""
+
+LOAD_LEVELS = """
+insert into shopify_inventory_level
+with level as (
+    select
+        split_part(item.id, '/', 5)::bigint as shopify_inventory_item_id,
+        split_part(location.id, '/', 5)::bigint as shopify_location_id,
+        id,
+        list_filter(quantities, lambda q: q.name = 'available')[1].quantity as available,
+        list_filter(quantities, lambda q: q.name = 'on_hand')[1].quantity as on_hand,
+        "updatedAt" as updated_at
+    from read_json(
+        {lines},
+        format = 'newline_delimited',
+        columns = {{
+            'id': 'varchar',
+            'updatedAt': 'timestamptz',
+            'item': 'struct(id varchar)',
+            'location': 'struct(id varchar)',
+            'quantities': 'struct(name varchar, quantity integer)[]'
+        }}
+    )
+    where location is not null
+)
+select
+    $shop_id, l.shopify_inventory_item_id, l.shopify_location_id, l.id, u.item_id is null as tracked, l.available, l.on_hand,
+    l.updated_at
+from level as l
+left join (
+    select shopify_inventory_item_id as item_id
+    from shopify_inventory_item
+    where shop_id = $shop_id and not tracked
+) as u on u.item_id = l.shopify_inventory_item_id
 """
 
 
 def load_levels(shop_id: str, operation: BulkOperation, lines: Path, connection: duckdb.DuckDBPyConnection) -> int:
     """Replace the shop's snapshot by a complete result; the number of levels."""
     values = {"shop_id": shop_id}
-    if operation.object_count:
-        connection.execute(STAGED.format(lines=sql_text(str(lines))))
+    connection.execute("set preserve_insertion_order = false")
     for table in ("shopify_inventory_item", "shopify_inventory_level", "shopify_bulk_read"):
         connection.execute(f"delete from {table} where shop_id = $shop_id", values)
-    count = 0
     if operation.object_count:
-        connection.execute(
-            """
-            insert into shopify_inventory_item
-            select $shop_id, shopify_inventory_item_id, sku, coalesce(tracked, true)
-            from staged
-            where is_item
-            """,
-            values,
-        )
-        connection.execute(
-            """
-            insert into shopify_inventory_level
-            select $shop_id, l.shopify_inventory_item_id, l.shopify_location_id, l.gid, coalesce(i.tracked, true), l.available,
-                l.on_hand, l.updated_at
-            from staged as l
-            left join shopify_inventory_item as i
-                on i.shop_id = $shop_id and i.shopify_inventory_item_id = l.shopify_inventory_item_id
-            where not l.is_item
-            """,
-            values,
-        )
-        count = connection.execute("select count(*) from staged where not is_item").fetchall()[0][0]
-        connection.execute("drop table staged")
+        connection.execute(LOAD_ITEMS.format(lines=sql_text(str(lines))), values)
+        connection.execute(LOAD_LEVELS.format(lines=sql_text(str(lines))), values)
+    count = connection.execute(
+        "select count(*) from shopify_inventory_level where shop_id = $shop_id", values
+    ).fetchall()[0][0]
     connection.execute(
         "insert into shopify_bulk_read values ($shop_id, $id, $started::timestamptz, $completed::timestamptz, $objects, $levels)",
         values

@@ -152,19 +152,15 @@ where c.has_moved
     and c.target_quantity between -{MOST_UNITS} and {MOST_UNITS}
 """
 
-# Levels by what keeps them from being compared; the rest meets a target, or `no_target` counts it.
+# Levels by what keeps them from being compared; the rest has a target, or `nothing_promised` counts it: its item is matched
+# to no product, or no file has named the product at the facility.
 LEVELS = """
 select
     count(*) as levels,
     count(*) filter (location.shopify_location_id is null) as location_not_published,
-    count(*) filter (location.shopify_location_id is not null and not (tracked and available is not null)) as not_tracked,
-    count(*) filter (
-        location.shopify_location_id is not null and tracked and available is not null and p.product_id is null
-    ) as product_not_matched
+    count(*) filter (location.shopify_location_id is not null and not (tracked and available is not null)) as not_tracked
 from shopify_inventory_level as l
 left join published_location as location on location.shopify_location_id = l.shopify_location_id
-left join (select * from shopify_shop_product where shop_id = $shop_id) as p
-    on p.shopify_inventory_item_id = l.shopify_inventory_item_id
 where l.shop_id = $shop_id
 """
 
@@ -222,6 +218,7 @@ def make_delta(scope: Scope, job: str, run_id: str, connection: duckdb.DuckDBPyC
         raise NothingRead(
             f"Shop {shop_id} was never read. Materialise shopify_inventory_level for it first, or run hard_sync."
         )
+    connection.execute("set preserve_insertion_order = false")
     create_views(connection)
     choose_locations(scope, connection)
     values = scope.values() | {"shop_id": shop_id}
@@ -229,6 +226,7 @@ def make_delta(scope: Scope, job: str, run_id: str, connection: duckdb.DuckDBPyC
     connection.execute(COMPARED, values | {"since": since})
     connection.execute(CHANGE, {"shop_id": shop_id})
     level_count, skipped, compared = _counts(shop_id, connection)
+    connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
     change_count, units, zeroed = connection.execute(
         "select count(*), coalesce(sum(abs(target_quantity - observed_quantity)), 0)::bigint, "
         "count(*) filter (target_quantity = 0 and observed_quantity > 0) from change"
@@ -267,15 +265,14 @@ def _since(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> int
 
 def _counts(shop_id: str, connection: duckdb.DuckDBPyConnection) -> tuple[int, dict[str, int], int]:
     """Levels of the shop, those that were not compared by reason, and how many were."""
-    levels, not_published, not_tracked, not_matched = connection.execute(LEVELS, {"shop_id": shop_id}).fetchall()[0]
+    levels, not_published, not_tracked = connection.execute(LEVELS, {"shop_id": shop_id}).fetchall()[0]
     compared, out_of_range = connection.execute(
         f"select count(*), count(*) filter (target_quantity not between -{MOST_UNITS} and {MOST_UNITS}) from compared"
     ).fetchall()[0]
     skipped = {
         "location_not_published": not_published,
         "not_tracked": not_tracked,
-        "product_not_matched": not_matched,
-        "no_target": levels - not_published - not_tracked - not_matched - compared,
+        "nothing_promised": levels - not_published - not_tracked - compared,
         "out_of_range": out_of_range,
     }
     return levels, {reason: count for reason, count in skipped.items() if count}, compared
