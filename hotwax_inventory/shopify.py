@@ -8,7 +8,7 @@
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -204,11 +204,14 @@ class ShopifyClient:
         found = self.call(documents.SCOPES, {})["currentAppInstallation"]["accessScopes"]
         return {scope["handle"] for scope in found}
 
-    def levels(self, level_ids: list[str]) -> dict[tuple[int, int], int]:
-        """What each level shows now, as {(item, location): available}; unknown and uncounted ones are left out."""
+    def levels(self, levels: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
+        """What levels, given as (level, item), show now, as {(item, location): available}.
+
+        Those that Shopify does not know, or does not count, are left out."""
         found: dict[tuple[int, int], int] = {}
-        for start in range(0, len(level_ids), MAX_IDS):
-            nodes = self.call(documents.READ_LEVELS, {"ids": level_ids[start : start + MAX_IDS]})["nodes"]
+        gids = [f"gid://shopify/InventoryLevel/{level}?inventory_item_id={item}" for level, item in levels]
+        for start in range(0, len(gids), MAX_IDS):
+            nodes = self.call(documents.READ_LEVELS, {"ids": gids[start : start + MAX_IDS]})["nodes"]
             for node in nodes:
                 available = (
                     next((q["quantity"] for q in node["quantities"] if q["name"] == "available"), None)

@@ -343,7 +343,11 @@ SHOPIFY_INVENTORY_LEVEL = Table(
         SHOP_ID,
         SHOPIFY_ITEM,
         SHOPIFY_LOCATION,
-        Column("shopify_inventory_level_id", "varchar", "gid of the level"),
+        Column(
+            "shopify_inventory_level_id",
+            "bigint",
+            "number in gid://shopify/InventoryLevel/<number>?inventory_item_id=<item>",
+        ),
         Column("tracked", "boolean", "whether Shopify counts the item"),
         Column("available", "integer", "units that Shopify sells; empty where it does not count", optional=True),
         Column("on_hand", "integer", "units that Shopify has on hand", optional=True),

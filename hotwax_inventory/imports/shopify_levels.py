@@ -133,15 +133,16 @@ from read_json(
 where location is null
 """
 
+# The two quantities are those that the query names, in either order.
 LOAD_LEVELS = """
 insert into shopify_inventory_level
 with level as (
     select
         split_part(item.id, '/', 5)::bigint as shopify_inventory_item_id,
         split_part(location.id, '/', 5)::bigint as shopify_location_id,
-        id,
-        list_filter(quantities, lambda q: q.name = 'available')[1].quantity as available,
-        list_filter(quantities, lambda q: q.name = 'on_hand')[1].quantity as on_hand,
+        split_part(split_part(id, '?', 1), '/', 5)::bigint as shopify_inventory_level_id,
+        if(quantities[1].name = 'available', quantities[1], quantities[2]).quantity as available,
+        if(quantities[1].name = 'available', quantities[2], quantities[1]).quantity as on_hand,
         "updatedAt" as updated_at
     from read_json(
         {lines},
@@ -157,8 +158,8 @@ with level as (
     where location is not null
 )
 select
-    $shop_id, l.shopify_inventory_item_id, l.shopify_location_id, l.id, u.item_id is null as tracked, l.available, l.on_hand,
-    l.updated_at
+    $shop_id, l.shopify_inventory_item_id, l.shopify_location_id, l.shopify_inventory_level_id, u.item_id is null as tracked,
+    l.available, l.on_hand, l.updated_at
 from level as l
 left join (
     select shopify_inventory_item_id as item_id

@@ -278,7 +278,7 @@ class Upload:
         if not open_levels:
             return False
         self._log.info(f"Round {round_number}: {len(open_levels):,} changes are open; their levels are read again.")
-        shown = client.levels([gid for _, _, gid in open_levels if gid])
+        shown = client.levels([(level, item) for item, _, level in open_levels if level])
         name = f"{settings.file_name(self._shop.shop_id)}/{self.sync_run_id:06}/round-{round_number}.jsonl"
         with self._warehouse.transaction() as connection:
             connection.execute(

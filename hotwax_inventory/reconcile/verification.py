@@ -36,7 +36,7 @@ def sync_verification(
     with warehouse.transaction() as connection:
         touched = connection.execute(TOUCHED, {"shop_id": shop.shop_id}).fetchall()
     with shopify.client(shop.shop_id, shop.shop_domain) as client:
-        shown = client.levels([gid for _, _, _, gid, _, _ in touched])
+        shown = client.levels([(level, item) for item, _, _, level, _, _ in touched])
     different = [
         (product, facility, meant, shown.get((item, location)))
         for item, location, meant, _, product, facility in touched
