@@ -198,6 +198,7 @@ DATA_MANAGER_LOG = Table(
         Column("archived_at", TIME, "when the remote file was moved to its archive", optional=True),
         Column("started_at", TIME, "when its import began", optional=True),
         Column("finished_at", TIME, "when it was posted, or failed", optional=True),
+        Column("rows_removed_at", TIME, "when its rows that made no entry were removed", optional=True),
         Column("run_id", "varchar", "the Dagster run that last worked on it"),
         Column("property_resource", "varchar", "the SFTP connection that it came by"),
         Column("parameters", "varchar", "how its rows are to be read, as JSON"),

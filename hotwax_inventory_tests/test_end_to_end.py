@@ -1,5 +1,9 @@
 """The whole way: a file on a real SFTP server in, the right numbers in Shopify out."""
 
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
 from hotwax_inventory_tests.conftest import Place
 
 HEADER = "Item,externalFacilityId,availableQty,idValue\n"
@@ -32,3 +36,22 @@ def _levels(place: Place) -> list[tuple[str, int, int]]:
         "select i.sku, l.shopify_inventory_item_id, l.shopify_location_id from shopify_inventory_level as l "
         "join shopify_inventory_item as i using (shop_id, shopify_inventory_item_id)"
     )
+
+
+def test_old_reset_rows_that_changed_nothing_go_and_those_that_made_an_entry_stay(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    place.put_reset("first.csv", HEADER + "TEE-S,43,10,501\nTEE-M,43,4,502\n", now - timedelta(hours=2))
+    place.put_reset("second.csv", HEADER + "TEE-S,43,10,501\nTEE-M,43,5,502\n", now - timedelta(hours=1))
+    assert place.run("import_inventory").success
+    monkeypatch.setenv("RESET_ROWS_KEEP_DAYS", "0")
+    assert place.run("import_inventory").success
+    assert place.rows(
+        "select file_name, product_id from inventory_reset join data_manager_log using (log_id) order by all"
+    ) == [
+        ("first.csv", "10001"),
+        ("first.csv", "10002"),
+        ("second.csv", "10002"),
+    ]
+    assert place.stock() == {("10001", "WAREHOUSE"): (10, 10), ("10002", "WAREHOUSE"): (5, 5)}

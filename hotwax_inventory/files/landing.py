@@ -295,6 +295,7 @@ select
     null as archived_at,
     null as started_at,
     null as finished_at,
+    null as rows_removed_at,
     $run_id,
     $property_resource,
     $parameters,

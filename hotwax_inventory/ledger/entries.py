@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import dagster as dg
 import duckdb
 
-from hotwax_inventory import tables
+from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.resources import Warehouse, transaction
 
@@ -39,7 +39,34 @@ def post_imported(warehouse: Warehouse) -> list[Posted]:
         while batch := next(_batches(connection), None):
             with transaction(connection):
                 posted.append(_post(batch, connection))
+        with transaction(connection):
+            _remove_old_rows(connection)
     return posted
+
+
+OLD = """
+create or replace temp table old as
+select log_id
+from data_manager_log
+where status_id in ('finished', 'finished_with_errors')
+    and rows_removed_at is null
+    and finished_at < current_timestamp - to_days($keep_days)
+"""
+
+
+def _remove_old_rows(connection: duckdb.DuckDBPyConnection) -> None:
+    """Remove the rows of old resets that made no entry: a daily reset of millions of rows changes few, and the landed file is
+    the record (design section 4)."""
+    connection.execute(OLD, {"keep_days": settings.reset_rows_keep_days()})
+    if connection.execute("select count(*) from old").fetchall() != [(0,)]:
+        connection.execute(
+            "delete from inventory_reset as r where log_id in (select log_id from old) and not exists ("
+            "select 1 from inventory_item_detail as d where d.log_id = r.log_id and d.line_number = r.line_number)"
+        )
+        connection.execute(
+            "update data_manager_log set rows_removed_at = current_timestamp where log_id in (select log_id from old)"
+        )
+    connection.execute("drop table old")
 
 
 WAITING = """
