@@ -4,6 +4,7 @@ Everything runs through Dagster, into the instance of DAGSTER_HOME, so that `mak
 
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from hotwax_inventory import settings
+from hotwax_inventory import settings, simulator
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.resources import Sftp, Warehouse
 
@@ -141,7 +142,18 @@ def say(text: str, end: str = "\n") -> None:
 
 def main() -> int:
     os.environ.setdefault("SFTP_STABLE_SECONDS", "0")
+    ours = simulator.running(settings.home() / "simulator") is None
     say("The simulator (SFTP server and Shopify) is started …")
+    try:
+        return demonstrate()
+    finally:
+        addresses = simulator.running(settings.home() / "simulator")
+        if ours and addresses is not None:
+            os.kill(addresses.pid, signal.SIGTERM)
+
+
+def demonstrate() -> int:
+    """Put the samples on SFTP, run the jobs, print the table; 0 when Shopify shows what was meant."""
     instance = dg.DagsterInstance.get()
     say(f"{put_samples()} sample files lie on SFTP. The jobs run through Dagster:")
     run_job("load_reference", instance)

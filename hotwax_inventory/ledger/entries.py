@@ -4,7 +4,6 @@ A key's state is the fold of its events in order of effect: time, then file name
 one name and time the one modified later counts. Here are the resets: the newest one counts, and its entry is what it changes. An
 older one changes nothing and makes no entry."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import dagster as dg
@@ -14,35 +13,40 @@ from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.resources import Warehouse, transaction
 
-# A file of more rows has a transaction of its own; smaller ones share one up to this many.
-BATCH_ROWS = 500_000
 # From this share of all keys on, writing the whole state anew is cheaper than merging into it.
 REBUILD_SHARE = 5
 
 
 @dataclass(frozen=True)
 class Posted:
-    """What posting one batch of files did."""
+    """What posting one file did."""
 
-    log_ids: tuple[int, ...]
+    log_id: int
     rows: int
     entries: int
     units: int
 
 
 def post_imported(warehouse: Warehouse) -> list[Posted]:
-    """Post every imported file, in order of effect, and mark it finished in the same transaction."""
+    """Post every imported file, one after the other in order of effect, and mark it finished in the same transaction."""
     posted: list[Posted] = []
     with warehouse.connect() as connection:
         # rows are numbered by now; without regard to their order large writes take two thirds of the time and less memory
         connection.execute("set preserve_insertion_order = false")
-        while batch := next(_batches(connection), None):
+        for (log_id,) in connection.execute(WAITING).fetchall():
             with transaction(connection):
-                posted.append(_post(batch, connection))
+                posted.append(_post(log_id, connection))
         with transaction(connection):
             _remove_old_rows(connection)
     return posted
 
+
+WAITING = """
+select log_id
+from data_manager_log
+where status_id = 'imported'
+order by effective_at, file_name, remote_modified_at, log_id
+"""
 
 OLD = """
 create or replace temp table old as
@@ -69,44 +73,12 @@ def _remove_old_rows(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("drop table old")
 
 
-WAITING = """
-select log_id, coalesce(total_record_count, 0)
-from data_manager_log
-where status_id = 'imported'
-order by effective_at, file_name, log_id
-"""
-
-
-def _batches(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, ...]]:
-    batch: list[int] = []
-    rows = 0
-    for log_id, count in connection.execute(WAITING).fetchall():
-        if batch and rows + count > BATCH_ROWS:
-            yield tuple(batch)
-            batch, rows = [], 0
-        batch.append(log_id)
-        rows += count
-    if batch:
-        yield tuple(batch)
-
-
-# The files of the batch; `seq_base` gives each line of each file a number of its own in the one sequence.
+# The file; `seq_base` gives each of its lines a number of its own in the one sequence.
 POSTING = """
 create or replace temp table posting as
-select
-    log_id,
-    effective_at,
-    file_name,
-    modified_at,
-    last_value + coalesce(sum(last_line) over (order by log_id rows between unbounded preceding and 1 preceding), 0) as seq_base,
-    last_value + sum(last_line) over (order by log_id) as seq_end
-from (
-    select l.log_id, l.effective_at, l.file_name, l.remote_modified_at as modified_at, coalesce(max(r.line_number), 0) as last_line
-    from data_manager_log as l
-    left join inventory_reset as r on r.log_id = l.log_id
-    where l.log_id in (select unnest($log_ids))
-    group by all
-), sequence
+select log_id, effective_at, file_name, remote_modified_at as modified_at, last_value as seq_base
+from data_manager_log, sequence
+where log_id = $log_id
 """
 
 RESET = """
@@ -235,17 +207,19 @@ where log_id in (select log_id from posting)
 """
 
 
-def _post(log_ids: tuple[int, ...], connection: duckdb.DuckDBPyConnection) -> Posted:
-    connection.execute(POSTING, {"log_ids": list(log_ids)})
-    rows, first_seq = connection.execute(
-        "select count(*), (select last_value from sequence) from inventory_reset where log_id in (select log_id from posting)"
+def _post(log_id: int, connection: duckdb.DuckDBPyConnection) -> Posted:
+    connection.execute(POSTING, {"log_id": log_id})
+    rows, last_line, first_seq = connection.execute(
+        "select count(*), coalesce(max(line_number), 0), (select last_value from sequence) "
+        "from inventory_reset where log_id = $log_id",
+        {"log_id": log_id},
     ).fetchall()[0]
     connection.execute(REPEATED)
     connection.execute(ENTER)
     known = connection.execute("select count(*) from inventory_item").fetchall()[0][0]
     for statement in REBUILD if rows * REBUILD_SHARE > known else (MERGE,):
         connection.execute(statement)
-    connection.execute("update sequence set last_value = greatest(last_value, (select max(seq_end) from posting))")
+    connection.execute("update sequence set last_value = last_value + $lines", {"lines": last_line})
     connection.execute(FINISHED)
     entries, units = connection.execute(
         "select count(*), coalesce(sum(abs(available_to_promise_diff)), 0)::bigint from inventory_item_detail where seq > $seq",
@@ -253,7 +227,7 @@ def _post(log_ids: tuple[int, ...], connection: duckdb.DuckDBPyConnection) -> Po
     ).fetchall()[0]
     connection.execute("drop table repeated")
     connection.execute("drop table posting")
-    return Posted(log_ids, rows, entries, units)
+    return Posted(log_id, rows, entries, units)
 
 
 @dg.multi_asset(
@@ -276,7 +250,7 @@ def _post(log_ids: tuple[int, ...], connection: duckdb.DuckDBPyConnection) -> Po
 def inventory_item_detail(warehouse: Warehouse):
     """Post every imported file to the ledger, whichever run imported it."""
     posted = post_imported(warehouse)
-    log_ids = [log_id for batch in posted for log_id in batch.log_ids]
+    log_ids = [file.log_id for file in posted]
     with warehouse.transaction() as connection:
         entries, keys = connection.execute(
             "select (select count(*) from inventory_item_detail), (select count(*) from inventory_item)"
@@ -292,8 +266,8 @@ def inventory_item_detail(warehouse: Warehouse):
         metadata={
             "dagster/row_count": entries,
             "files_posted": len(log_ids),
-            "entries_made": sum(batch.entries for batch in posted),
-            "units_moved": sum(batch.units for batch in posted),
+            "entries_made": sum(file.entries for file in posted),
+            "units_moved": sum(file.units for file in posted),
             "biggest_changes": markdown_table(("product", "facility", "change", "ATP after", "reason"), changes),
         },
     )
