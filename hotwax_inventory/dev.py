@@ -17,6 +17,7 @@ from hotwax_inventory import settings, simulator
 PORT = os.environ.get("DAGSTER_PORT", "3000")
 ADDRESS = f"http://127.0.0.1:{PORT}"
 READY_SECONDS = 120
+STOP_SECONDS = 15
 
 
 def main() -> int:
@@ -34,7 +35,9 @@ def main() -> int:
     dagster = subprocess.Popen(
         [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", PORT],
         cwd=settings.PROJECT,
+        start_new_session=True,
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         wait_until_ready(dagster)
         for kind in ("sensor", "schedule"):
@@ -45,8 +48,17 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        dagster.send_signal(signal.SIGINT)
-        dagster.wait()
+        stop(dagster)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a `dagster dev` that leads a session of its own, and all that it has started."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def wait_until_ready(dagster: subprocess.Popen[bytes]) -> None:

@@ -6,7 +6,6 @@ is from launch to end, the queue's second included."""
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ import dagster as dg
 import httpx
 from dagster_graphql import DagsterGraphQLClient
 
+from hotwax_inventory.dev import stop
 from hotwax_inventory.files import sources
 from hotwax_inventory.simulator import Simulator
 from hotwax_inventory_tests.benchmarks import measure
@@ -66,13 +66,12 @@ def dagster_dev(folder: Path) -> Iterator[DagsterGraphQLClient]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
     with (folder / "dagster.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
         try:
             _wait_until_ready(f"http://127.0.0.1:{port}", process, folder / "dagster.log")
             yield DagsterGraphQLClient("127.0.0.1", port_number=port)
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait()
+            stop(process)
 
 
 def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
