@@ -12,6 +12,8 @@ from hotwax_inventory import settings
 from hotwax_inventory.files.landing import Source, ready_files
 from hotwax_inventory.files.sources import FEEDS, Feed
 from hotwax_inventory.imports.reference import ASSETS, REFERENCE_FILES
+from hotwax_inventory.imports.summary import check_specs
+from hotwax_inventory.publish.delta import GUARDS
 from hotwax_inventory.resources import Sftp
 from hotwax_inventory.sftp import SftpUnavailable
 
@@ -29,8 +31,8 @@ AFTER_IMPORT = ("inventory_item_detail", "inventory_item", "facility_atp", "onli
 def _with_own_checks(*assets: str) -> dg.AssetSelection:
     """The assets with the checks that they report themselves, without those that look at whole tables."""
     own = {
-        "hard_sync_delta": ("few_levels_change", "few_levels_go_to_zero"),
-        **{feed.asset: ("rows_accepted", "content_is_new", "files_readable") for feed in FEEDS},
+        "hard_sync_delta": [spec.name for spec in GUARDS],
+        **{feed.asset: [spec.name for spec in check_specs(feed.asset)] for feed in FEEDS},
     }
     keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset in assets for name in own.get(asset, ())]
     return dg.AssetSelection.assets(*assets).without_checks() | dg.AssetSelection.checks(*keys)

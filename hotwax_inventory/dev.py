@@ -2,6 +2,7 @@
 
 Simulator, Dagster's UI and daemon, sensors and schedules on; what they make stays. Ctrl-C ends all but the simulator's data."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -39,7 +40,7 @@ def main() -> int:
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        wait_until_ready(dagster)
+        wait_until_ready(dagster, ADDRESS)
         for kind in ("sensor", "schedule"):
             command = [sys.executable, "-m", "dagster", kind, "start", "--start-all", "-w", "workspace.yaml"]
             subprocess.run(command, cwd=settings.PROJECT, check=True, stdout=subprocess.DEVNULL)
@@ -61,16 +62,15 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def wait_until_ready(dagster: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(dagster: subprocess.Popen[bytes], address: str) -> None:
     """Raises RuntimeError when Dagster ends, or does not answer in time."""
     deadline = time.monotonic() + READY_SECONDS
     while dagster.poll() is None and time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{ADDRESS}/server_info", timeout=2).status_code == 200:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{address}/server_info", timeout=2).status_code == 200:
                 return
-        except httpx.TransportError:
-            time.sleep(0.5)
-    raise RuntimeError(f"Dagster does not answer at {ADDRESS}; see its messages above.")
+        time.sleep(0.5)
+    raise RuntimeError(f"Dagster does not answer at {address}; see its messages.")
 
 
 def say(text: str) -> None:

@@ -199,11 +199,6 @@ class ShopifyClient:
 
         return self._until_deadline(fetch)
 
-    def scopes(self) -> set[str]:
-        """The access scopes of the token."""
-        found = self.call(documents.SCOPES, {})["currentAppInstallation"]["accessScopes"]
-        return {scope["handle"] for scope in found}
-
     def levels(self, levels: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
         """What levels, given as (level, item), show now, as {(item, location): available}.
 

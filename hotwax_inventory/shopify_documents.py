@@ -77,12 +77,6 @@ query ReadLevels($ids: [ID!]!) {
 }
 """
 
-SCOPES = """
-query Scopes {
-  currentAppInstallation { accessScopes { handle } }
-}
-"""
-
 DOCUMENTS = {
     "ALL_LEVELS": ALL_LEVELS,
     "RUN_QUERY": RUN_QUERY,
@@ -91,5 +85,4 @@ DOCUMENTS = {
     "STAGE": STAGE,
     "ADJUST": ADJUST,
     "READ_LEVELS": READ_LEVELS,
-    "SCOPES": SCOPES,
 }

@@ -53,6 +53,21 @@ SHOP,BROOKLYN,7281
 }
 
 
+# Stock that is there before any file: $1 a number, $2 product, $3 facility, $4 on hand, $5 available to promise.
+OPENED = """
+insert into inventory_item_detail by name
+select
+    $1 as seq, $2 as product_id, $3 as facility_id, $4 as quantity_on_hand_diff, $5 as available_to_promise_diff,
+    $4 as last_quantity_on_hand, $5 as last_available_to_promise, $4 as quantity, 'VAR_INTEGR' as reason_enum_id,
+    timestamptz '2026-01-01 00:00:00Z' as effective_at, 0 as log_id, $1 as line_number
+"""
+STOCKED = """
+insert into inventory_item by name
+select
+    $2 as product_id, $3 as facility_id, $4 as quantity_on_hand_total, $5 as available_to_promise_total, $1 as changed_seq
+"""
+
+
 class Place:
     """One retailer on one machine, empty at first."""
 

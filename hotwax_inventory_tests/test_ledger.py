@@ -9,22 +9,11 @@ import pytest
 
 from hotwax_inventory.ledger import atp, entries
 from hotwax_inventory.resources import Warehouse
+from hotwax_inventory_tests.conftest import OPENED, STOCKED
 
 DAY = datetime(2026, 3, 5, tzinfo=UTC)
 
 
-OPENED = """
-insert into inventory_item_detail by name
-select
-    $1 as seq, $2 as product_id, $3 as facility_id, $4 as quantity_on_hand_diff, $5 as available_to_promise_diff,
-    $4 as last_quantity_on_hand, $5 as last_available_to_promise, $4 as quantity, 'VAR_INTEGR' as reason_enum_id,
-    timestamptz '2026-01-01 00:00:00Z' as effective_at, 0 as log_id, $1 as line_number
-"""
-STOCKED = """
-insert into inventory_item by name
-select
-    $2 as product_id, $3 as facility_id, $4 as quantity_on_hand_total, $5 as available_to_promise_total, $1 as changed_seq
-"""
 IMPORTED = """
 insert into data_manager_log by name
 select

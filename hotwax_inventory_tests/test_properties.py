@@ -20,7 +20,7 @@ from hotwax_inventory.imports.queue import import_pending
 from hotwax_inventory.ledger.entries import post_imported
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.sftp import RemoteFile
-from hotwax_inventory_tests.conftest import REFERENCE
+from hotwax_inventory_tests.conftest import OPENED, REFERENCE, STOCKED
 
 FEED = sources.RESET_INVENTORY
 DAY = datetime(2026, 3, 5, tzinfo=UTC)
@@ -30,18 +30,6 @@ FACILITIES = {"43": "WAREHOUSE", "116": "BROADWAY", "281": "BROOKLYN"}
 OPENING = {("10001", "WAREHOUSE"): (10, 5), ("10001", "BROADWAY"): (3, 3), ("10002", "WAREHOUSE"): (4, -2)}
 
 
-OPENED = """
-insert into inventory_item_detail by name
-select
-    $1 as seq, $2 as product_id, $3 as facility_id, $4 as quantity_on_hand_diff, $5 as available_to_promise_diff,
-    $4 as last_quantity_on_hand, $5 as last_available_to_promise, $4 as quantity, 'VAR_INTEGR' as reason_enum_id,
-    timestamptz '2026-01-01 00:00:00Z' as effective_at, 0 as log_id, $1 as line_number
-"""
-STOCKED = """
-insert into inventory_item by name
-select
-    $2 as product_id, $3 as facility_id, $4 as quantity_on_hand_total, $5 as available_to_promise_total, $1 as changed_seq
-"""
 # facility, product, quantity, basis
 Lines = list[tuple[str, str, str, str]]
 # time of effect, name, time of modification, lines

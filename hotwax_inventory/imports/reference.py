@@ -185,7 +185,6 @@ REFERENCE_FILES = (
     ),
 )
 
-DESCRIPTIONS = {file.table.name: file.table.description for file in REFERENCE_FILES}
 ASSETS = (
     "product",
     "facility",

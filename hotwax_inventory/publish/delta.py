@@ -72,26 +72,29 @@ class Delta:
         return found
 
 
+GUARDS = (
+    dg.AssetCheckSpec(
+        "few_levels_change",
+        asset="hard_sync_delta",
+        blocking=True,
+        description="No larger share of the levels changes than SYNC_MAX_CHANGED_PERCENT.",
+    ),
+    dg.AssetCheckSpec(
+        "few_levels_go_to_zero",
+        asset="hard_sync_delta",
+        blocking=True,
+        description="No larger share of the levels goes to zero than SYNC_MAX_ZEROED_PERCENT.",
+    ),
+)
+
+
 @dg.asset(
     group_name="publish",
     kinds={"duckdb", "graphql"},
     partitions_def=SHOPS,
     deps=["shopify_inventory_level", "shopify_shop_product", "shopify_shop_location", "facility_atp", "online_atp"],
     metadata=tables.SYNC_CHANGE.metadata,
-    check_specs=[
-        dg.AssetCheckSpec(
-            "few_levels_change",
-            asset="hard_sync_delta",
-            blocking=True,
-            description="No larger share of the levels changes than SYNC_MAX_CHANGED_PERCENT.",
-        ),
-        dg.AssetCheckSpec(
-            "few_levels_go_to_zero",
-            asset="hard_sync_delta",
-            blocking=True,
-            description="No larger share of the levels goes to zero than SYNC_MAX_ZEROED_PERCENT.",
-        ),
-    ],
+    check_specs=GUARDS,
 )
 def hard_sync_delta(
     context: dg.AssetExecutionContext, config: Publication, shopify: Shopify, warehouse: Warehouse

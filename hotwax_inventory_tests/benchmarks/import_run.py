@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import httpx
 from dagster_graphql import DagsterGraphQLClient
 
-from hotwax_inventory.dev import stop
+from hotwax_inventory.dev import stop, wait_until_ready
 from hotwax_inventory.files import sources
 from hotwax_inventory.simulator import Simulator
 from hotwax_inventory_tests.benchmarks import measure
@@ -26,7 +25,6 @@ from hotwax_inventory_tests.benchmarks.catalogue import write_reference
 
 REPETITIONS = 7
 PRODUCTS = 1000
-READY_SECONDS = 120
 RUN_SECONDS = 120
 
 EMPTY = """
@@ -68,20 +66,13 @@ def dagster_dev(folder: Path) -> Iterator[DagsterGraphQLClient]:
     with (folder / "dagster.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
         try:
-            _wait_until_ready(f"http://127.0.0.1:{port}", process, folder / "dagster.log")
+            try:
+                wait_until_ready(process, f"http://127.0.0.1:{port}")
+            except RuntimeError as error:
+                raise RuntimeError((folder / "dagster.log").read_text()[-2000:]) from error
             yield DagsterGraphQLClient("127.0.0.1", port_number=port)
         finally:
             stop(process)
-
-
-def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{address}/server_info", timeout=2).status_code == 200:
-                return
-        time.sleep(0.5)
-    raise RuntimeError(f"dagster dev does not answer:\n{log.read_text()[-2000:]}")
 
 
 def run_seconds(client: DagsterGraphQLClient, location: str, job: str, instance: dg.DagsterInstance) -> float:
