@@ -13,7 +13,7 @@ from hotwax_inventory.files.landing import Source, ready_files
 from hotwax_inventory.files.sources import FEEDS, Feed
 from hotwax_inventory.imports.reference import ASSETS, REFERENCE_FILES
 from hotwax_inventory.imports.summary import check_specs
-from hotwax_inventory.publish.delta import GUARDS
+from hotwax_inventory.publish.guards import GUARDS
 from hotwax_inventory.resources import Sftp
 from hotwax_inventory.sftp import SftpUnavailable
 
@@ -31,7 +31,7 @@ AFTER_IMPORT = ("inventory_item_detail", "inventory_item", "facility_atp", "onli
 def _with_own_checks(*assets: str) -> dg.AssetSelection:
     """The assets with the checks that they report themselves, without those that look at whole tables."""
     own = {
-        "hard_sync_delta": [spec.name for spec in GUARDS],
+        **{asset: list(guards) for asset, guards in GUARDS.items()},
         **{feed.asset: [spec.name for spec in check_specs(feed.asset)] for feed in FEEDS},
     }
     keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset in assets for name in own.get(asset, ())]
@@ -63,8 +63,14 @@ HARD_SYNC = dg.define_asset_job(
     description="HotWax: Upload Inventory, once a day. Bring every level of a shop to the number that we promise.",
     tags={"hotwax/job": "JOB_UL_INV", "hotwax/service": "bulkResetShopifyInventoryLevel"},
 )
+UPLOAD_RECENT = dg.define_asset_job(
+    "upload_recent_inventory_changes",
+    selection=_with_own_checks("recent_change_delta", "recent_change_upload", "sync_verification"),
+    description="HotWax: Upload Recent Inventory Changes, every 15 minutes. Send what has moved since the shop's last sync.",
+    tags={"hotwax/job": "UL_RCNT_INV", "hotwax/service": "bulkRecentShopifyInventroyLevel"},
+)
 IMPORT_JOBS = {feed.job: import_job(feed) for feed in FEEDS}
-JOBS = (LOAD_REFERENCE, *IMPORT_JOBS.values(), HARD_SYNC)
+JOBS = (LOAD_REFERENCE, *IMPORT_JOBS.values(), HARD_SYNC, UPLOAD_RECENT)
 
 
 def file_sensor(feed: Feed) -> dg.SensorDefinition:
@@ -149,5 +155,29 @@ def hard_sync_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunReq
         yield dg.RunRequest(run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id)
 
 
+@dg.schedule(
+    job=UPLOAD_RECENT,
+    cron_schedule="*/15 * * * *",
+    execution_timezone="UTC",
+    description="Starts upload_recent_inventory_changes for every shop whose inventory_master is hotwax.",
+)
+def upload_recent_inventory_changes_quarter_hourly(
+    context: dg.ScheduleEvaluationContext,
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """One run a shop; a shop whose last one has not ended yet is left to the next quarter of an hour."""
+    shops = shops_with_master(context.instance, "hotwax")
+    if not shops:
+        yield dg.SkipReason("No shop is known whose inventory_master is hotwax. Run load_reference.")
+    in_progress = context.instance.get_runs(dg.RunsFilter(job_name=UPLOAD_RECENT.name, statuses=list(IN_PROGRESS)))
+    busy = {run.tags.get("dagster/partition") for run in in_progress}
+    for shop_id in shops:
+        if shop_id in busy:
+            yield dg.SkipReason(f"{UPLOAD_RECENT.name} is running for shop {shop_id} already.")
+        else:
+            yield dg.RunRequest(
+                run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id
+            )
+
+
 SENSORS = (load_reference_files, *(file_sensor(feed) for feed in FEEDS))
-SCHEDULES = (hard_sync_daily,)
+SCHEDULES = (hard_sync_daily, upload_recent_inventory_changes_quarter_hourly)

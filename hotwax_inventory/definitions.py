@@ -21,6 +21,8 @@ defs = dg.Definitions(
         shopify_levels.shopify_shop_product,
         delta.hard_sync_delta,
         upload.hard_sync_upload,
+        delta.recent_change_delta,
+        upload.recent_change_upload,
         verification.sync_verification,
     ],
     asset_checks=checks.CHECKS,

@@ -157,6 +157,10 @@ def sync_max_zeroed_percent() -> int:
     return _integer(os.environ, "SYNC_MAX_ZEROED_PERCENT", 5)
 
 
+def sync_max_snapshot_minutes() -> int:
+    return _integer(os.environ, "SYNC_MAX_SNAPSHOT_MINUTES", 240, lowest=1)
+
+
 def reset_rows_keep_days() -> int:
     return _integer(os.environ, "RESET_ROWS_KEEP_DAYS", 7)
 

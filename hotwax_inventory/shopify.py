@@ -3,6 +3,7 @@
 * ShopifyError
   - ShopifyUnavailable   network, 5xx, throttling until the deadline: another run may work. After a mutation the outcome is unknown
   - ShopifyRefused       a person must act: log-in, scopes, version, a document that Shopify does not take
+    - WrongVersion       another API version answered than was asked for
 """
 
 import json
@@ -10,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,6 +55,10 @@ class ShopifyRefused(ShopifyError):
     """Shopify will not do it, now or later, unless somebody changes something."""
 
 
+class WrongVersion(ShopifyRefused):
+    """Shopify answers by another API version than the one asked for."""
+
+
 class TooManyOperations(ShopifyError):
     """All bulk operations that a shop may run at once are taken."""
 
@@ -69,6 +75,7 @@ class BulkOperation:
     object_count: int
     file_size: int
     url: str | None
+    partial_url: str | None = None
 
     @property
     def is_running(self) -> bool:
@@ -97,9 +104,17 @@ class ShopifyClient:
 
     def call(self, document: str, variables: Json) -> Json:
         """The `data` of a GraphQL answer. Raises ShopifyUnavailable, ShopifyRefused."""
+        content = self.answer(document, variables)
+        errors = content.get("errors") or []
+        if errors or not isinstance(content.get("data"), dict):
+            raise ShopifyRefused(f"{self._shop}: Shopify refuses the request: {_messages(errors) or 'no data'}.")
+        return content["data"]
+
+    def answer(self, document: str, variables: Json) -> Json:
+        """A whole GraphQL answer, `data` and `errors` as they come. Raises ShopifyUnavailable, ShopifyRefused."""
         body = json.dumps({"query": document, "variables": variables}, separators=(",", ":")).encode()
 
-        def answer() -> Json:
+        def attempt() -> Json:
             response = self._post(body)
             _raise_for_status(response)
             if response.status_code != 200:
@@ -112,11 +127,22 @@ class ShopifyClient:
                 raise _Again("throttled", _throttled_seconds(content))
             if any(_code(error) in PASSING_CODES for error in errors):
                 raise _Again(_messages(errors))
-            if errors or not isinstance(content.get("data"), dict):
-                raise ShopifyRefused(f"{self._shop}: Shopify refuses the request: {_messages(errors) or 'no data'}.")
-            return content["data"]
+            return content
 
-        return self._until_deadline(answer)
+        return self._until_deadline(attempt)
+
+    def scopes(self) -> frozenset[str]:
+        """The access scopes of the token. Raises ShopifyUnavailable, ShopifyRefused, WrongVersion."""
+        granted = self.call(documents.SCOPES, {})["currentAppInstallation"]["accessScopes"]
+        return frozenset(scope["handle"] for scope in granted)
+
+    def bulk_mutations(self, since: datetime) -> list[tuple[str, str]]:
+        """(operation id, mutation text) of the newest bulk mutations of the shop that were started at `since` or later."""
+        moment = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        wanted = {"query": f"operation_type:mutation created_at:>={moment}"}
+        nodes = self.call(documents.BULK_MUTATIONS, wanted)["bulkOperations"]["nodes"]
+        # a search term that Shopify does not know finds everything, so the time is looked at here too
+        return [(node["id"], node["query"] or "") for node in nodes if node["createdAt"] >= moment]
 
     def run_query(self, query: str) -> str:
         """Start a bulk query; its operation id. Raises TooManyOperations when all slots are taken."""
@@ -141,6 +167,7 @@ class ShopifyClient:
             object_count=int(found["objectCount"] or 0),
             file_size=int(found["fileSize"] or 0),
             url=found["url"],
+            partial_url=found["partialDataUrl"],
         )
 
     def wait(self, operation_id: str, report: Callable[[BulkOperation], None] = lambda _: None) -> BulkOperation:
@@ -233,7 +260,7 @@ class ShopifyClient:
             response = self._http.post(url, content=body, headers=self._headers())
         answered_by = response.headers.get("X-Shopify-API-Version")
         if response.status_code == 200 and answered_by not in (None, self._version):
-            raise ShopifyRefused(
+            raise WrongVersion(
                 f"{self._shop}: asked for API version {self._version}, answered by {answered_by}. Shopify has retired the "
                 "version; set SHOPIFY_API_VERSION to one that it has and this project knows."
             )
@@ -267,7 +294,7 @@ class ShopifyClient:
                 return attempt()
             except _Again as again:
                 reason, wait = str(again), again.seconds
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 reason, wait = f"{type(error).__name__} {error}".strip(), 0.0
             wait = max(wait, pause * random.uniform(0.5, 1.0))  # noqa: S311
             if time.monotonic() + wait > deadline:

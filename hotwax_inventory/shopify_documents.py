@@ -45,6 +45,20 @@ query Operation($id: ID!) {
 }
 """
 
+BULK_MUTATIONS = """
+query BulkMutations($query: String!) {
+  bulkOperations(first: 100, sortKey: CREATED_AT, reverse: true, query: $query) {
+    nodes { id createdAt query }
+  }
+}
+"""
+
+SCOPES = """
+query Scopes {
+  currentAppInstallation { accessScopes { handle } }
+}
+"""
+
 STAGE = """
 mutation Stage($input: [StagedUploadInput!]!) {
   stagedUploadsCreate(input: $input) {
@@ -82,6 +96,8 @@ DOCUMENTS = {
     "RUN_QUERY": RUN_QUERY,
     "RUN_MUTATION": RUN_MUTATION,
     "OPERATION": OPERATION,
+    "BULK_MUTATIONS": BULK_MUTATIONS,
+    "SCOPES": SCOPES,
     "STAGE": STAGE,
     "ADJUST": ADJUST,
     "READ_LEVELS": READ_LEVELS,

@@ -401,8 +401,13 @@ SYNC_RUN = Table(
         Column("job", "varchar", "hard_sync or upload_recent_inventory_changes"),
         Column("run_id", "varchar", "the Dagster run that made it"),
         Column("parameters", "varchar", "the parameters, as JSON"),
-        Column("bulk_operation_id", "varchar", "the read that it compares with"),
-        Column("observed_at", TIME, "time of that read"),
+        Column(
+            "bulk_operation_id",
+            "varchar",
+            "the bulk read that it compares with; empty: levels read one by one",
+            optional=True,
+        ),
+        Column("observed_at", TIME, "time of the read that it compares with"),
         Column("upto_seq", "bigint", "the sequence up to which our own numbers are in it"),
         Column("created_at", TIME, "when it was made"),
         Column("level_count", "bigint", "levels that were compared"),
@@ -410,7 +415,14 @@ SYNC_RUN = Table(
         Column("skipped", "varchar", "levels and targets left out, by reason, as JSON"),
         Column("guard_message", "varchar", "why a person must approve it before it is sent", optional=True),
         Column("approved_by_run", "varchar", "the run that approved it", optional=True),
-        Column("status_id", "varchar", "planned, sending, finished, unfinished"),
+        Column("approved_by", "varchar", "the person who started that run, where Dagster knows", optional=True),
+        Column("approved_at", TIME, "when it was approved", optional=True),
+        Column("sent_by_run", "varchar", "the Dagster run that last sent of it", optional=True),
+        Column(
+            "status_id",
+            "varchar",
+            "planned, sending, finished, unfinished (to be resumed), abandoned (left to the deltas after it)",
+        ),
         Column("finished_at", TIME, "when every change had an outcome", optional=True),
     ),
     key=("sync_run_id",),
@@ -439,6 +451,7 @@ SYNC_CHANGE = Table(
             optional=True,
         ),
         Column("error_code", "varchar", "Shopify's code or message for a refusal", optional=True),
+        Column("attempts", "bigint", "how often it was decided anew"),
         Column("decided_at", TIME, "when the outcome was known", optional=True),
     ),
     key=("sync_run_id", "shopify_inventory_item_id", "shopify_location_id"),
@@ -451,6 +464,9 @@ SYNC_FILE = Table(
         Column("file_name", "varchar", "name in the outbox"),
         Column("line_count", "bigint", "lines"),
         Column("size_bytes", "bigint", "size in bytes"),
+        Column(
+            "sent_at", TIME, "when its sending began, which is before Shopify can have seen a key of it", optional=True
+        ),
         Column(
             "bulk_operation_id", "varchar", "gid of the bulk operation, once Shopify has accepted it", optional=True
         ),

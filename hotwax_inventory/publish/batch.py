@@ -11,20 +11,17 @@ import duckdb
 from hotwax_inventory.imports.rows import sql_text
 from hotwax_inventory.shopify import MAX_UPLOAD_BYTES
 
+# An outcome that another round may still change.
+OPEN = ("stale", "retryable", "unknown")
 APPLIED, NO_OP, STALE, PERMANENT, RETRYABLE, UNKNOWN = "applied", "no_op", "stale", "permanent", "retryable", "unknown"
 
 STALE_MESSAGE = "The changeFromQuantity argument no longer matches the persisted quantity."
 STALE_CODES = frozenset({"CHANGE_FROM_QUANTITY_STALE", "COMPARE_QUANTITY_STALE"})
-RETRYABLE_CODES = frozenset(
-    {
-        "IDEMPOTENCY_CONCURRENT_REQUEST",
-        "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED",
-        "SERVICE_UNAVAILABLE",
-        "THROTTLED",
-        "INTERNAL_SERVER_ERROR",
-        "TIMEOUT",
-    }
+# The same line may yet be answered, or has been worked already: it is sent again as it is.
+SAME_KEY_CODES = frozenset(
+    {"IDEMPOTENCY_CONCURRENT_REQUEST", "SERVICE_UNAVAILABLE", "THROTTLED", "INTERNAL_SERVER_ERROR", "TIMEOUT"}
 )
+RETRYABLE_CODES = SAME_KEY_CODES | {"IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED"}
 PERMANENT_CODES = frozenset(
     {
         "INVALID_INVENTORY_ITEM",
@@ -47,21 +44,23 @@ PERMANENT_CODES = frozenset(
 )
 
 # Input: the temporary table `change` (product_id, facility_id, shopify_inventory_item_id, shopify_location_id,
-# target_quantity, observed_quantity). Output: `line`, in (item, location) order, keys in alphabetical order.
+# target_quantity, observed_quantity, delta, batch); changes of two batches are never in one line. Output: `line`, in (batch,
+# item, location) order, keys in alphabetical order.
 LINES = """
 create or replace temp table line as
-with ordered as (
+with parted as (
     select
         *,
-        (row_number() over (order by shopify_inventory_item_id, shopify_location_id) - 1) // $changes_per_line as ordinal
+        (row_number() over (partition by batch order by shopify_inventory_item_id, shopify_location_id) - 1)
+            // $changes_per_line as part
     from change
 ),
 rendered as (
     select
-        ordinal,
+        row_number() over (order by batch, part) - 1 as ordinal,
         string_agg(
             '{"changeFromQuantity":' || observed_quantity
-                || ',"delta":' || (target_quantity - observed_quantity)
+                || ',"delta":' || delta
                 || ',"inventoryItemId":"gid://shopify/InventoryItem/' || shopify_inventory_item_id
                 || '","locationId":"gid://shopify/Location/' || shopify_location_id || '"}',
             ',' order by shopify_inventory_item_id, shopify_location_id
@@ -69,8 +68,8 @@ rendered as (
         list({
             'item': shopify_inventory_item_id, 'location': shopify_location_id
         } order by shopify_inventory_item_id, shopify_location_id) as pairs
-    from ordered
-    group by ordinal
+    from parted
+    group by batch, part
 ),
 keyed as (
     select ordinal, changes, pairs, md5($namespace || chr(10) || changes) as digest
@@ -103,6 +102,14 @@ from placed
 """
 
 
+# Each change of `line` by its place: file_number, line_number, line_position, idempotency_key, pair (item, location).
+PLACED = """
+select file_number, line_number, idempotency_key, unnest(pairs) as pair, unnest(range(len(pairs))) as line_position
+from line
+"""
+FILE_NAME = "$prefix || '-' || lpad((l.file_number + 1)::varchar, 4, '0') || '.jsonl'"
+
+
 @dataclass(frozen=True)
 class DeltaFile:
     """A delta file in the outbox."""
@@ -129,15 +136,15 @@ def render_lines(namespace: str, document: str, changes_per_line: int, connectio
     )
 
 
-def write_files(folder: Path, outbox: Path, connection: duckdb.DuckDBPyConnection) -> list[DeltaFile]:
-    """Write each file of `line` to a folder of the outbox; the buffers go out as they are."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_files(prefix: Path, outbox: Path, connection: duckdb.DuckDBPyConnection) -> list[DeltaFile]:
+    """Write each file of `line` as `<prefix>-0001.jsonl` and so on below the outbox; the buffers go out as they are."""
+    prefix.parent.mkdir(parents=True, exist_ok=True)
     files = []
     numbers = connection.execute(
         "select file_number, count(*) from line group by file_number order by file_number"
     ).fetchall()
     for file_number, line_count in numbers:
-        path = folder / f"delta-{file_number + 1:04}.jsonl"
+        path = prefix.with_name(f"{prefix.name}-{file_number + 1:04}.jsonl")
         connection.execute(
             f"copy (select content from line where file_number = {file_number} order by line_number) to {sql_text(str(path))} "
             f"(format csv, header false, delimiter '{chr(31)}', quote '', escape '')"

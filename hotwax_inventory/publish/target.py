@@ -9,6 +9,10 @@ import duckdb
 from pydantic import Field, model_validator
 
 from hotwax_inventory.imports.shopify_levels import Shop
+from hotwax_inventory.ledger.atp import FACILITY_ATP, ONLINE_ATP, create_views
+
+# What Shopify takes as a quantity of a level (Shopify reference, section 10).
+MOST_UNITS = 1_000_000_000
 
 
 class UnknownGroup(ValueError):
@@ -35,6 +39,11 @@ class Publication(dg.Config):
     use_valid_atp: bool = Field(
         True, description="false: publish raw numbers, without safety stock, threshold, queue and floor"
     )
+    difference_from: DifferenceFrom = Field(
+        DifferenceFrom.shopify,
+        description="shopify: bring levels to our number; last_published: send only what our number has moved since Shopify last "
+        "confirmed it, so that sales which nobody has told us of stand",
+    )
     changes_per_line: int = Field(100, description="changes in one line of the delta file, 1 to 250", ge=1, le=250)
     facilityGroupId: str | None = Field(None, description="HotWax's spelling of facility_group_id")
     facilityGroupID: str | None = Field(None, description="HotWax's other spelling of facility_group_id")
@@ -47,6 +56,15 @@ class Publication(dg.Config):
     @classmethod
     def hotwax_spellings(cls, values: dict[str, object]) -> dict[str, object]:
         return values | {ours: values[theirs] for theirs, ours in SPELLINGS.items() if values.get(theirs) is not None}
+
+
+class RecentPublication(Publication):
+    """What the delta of recent changes may be told."""
+
+    include_all: bool = Field(False, description="true: every product, whether it has moved or not")
+    buffer_minutes: int = Field(
+        0, description="look back so many minutes further than the newest watermark of the shop", ge=0
+    )
 
 
 SPELLINGS = {
@@ -116,6 +134,28 @@ class Scope:
             "facility_group_id": self.publication.facility_group_id,
             "product_store_id": self.shop.product_store_id,
         }
+
+    @property
+    def is_from_published(self) -> bool:
+        """Whether only our own movement since the last confirmed number is sent (design 8.13)."""
+        return self.publication.difference_from is DifferenceFrom.last_published
+
+
+NARROWED = ("inventory_item", "kit_inventory", "product_facility", "virtual_queue_item")
+
+
+def narrow(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let `facility_atp` and `online_atp` be of the products in the temporary table `moved` alone, while the connection is open.
+
+    Temporary tables stand before those of the same name, so that one definition of the numbers serves the whole catalogue and
+    a few products of it at the cost of the few."""
+    create_views(connection)
+    for table in NARROWED:
+        connection.execute(
+            f"create temp table {table} as select t.* from {table} as t where product_id in (select product_id from moved)"
+        )
+    for view in (FACILITY_ATP, ONLINE_ATP):
+        connection.execute(view.replace("create or replace view", "create temp view", 1))
 
 
 def choose_locations(scope: Scope, connection: duckdb.DuckDBPyConnection) -> None:

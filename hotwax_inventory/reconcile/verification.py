@@ -8,15 +8,38 @@ from hotwax_inventory.imports.shopify_levels import find_shop
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.resources import Shopify, Warehouse
 
-TOUCHED = """
-select c.shopify_inventory_item_id, c.shopify_location_id, c.target_quantity, l.shopify_inventory_level_id, c.product_id,
+# What this run has sent, resumed deltas included; materialised alone, what was sent last.
+SENT = """
+select sync_run_id
+from sync_run
+where shop_id = $shop_id
+    and sent_by_run = coalesce(
+        (select any_value(sent_by_run) from sync_run where shop_id = $shop_id and sent_by_run = $run_id),
+        case when $is_alone then
+            (select arg_max(sent_by_run, sync_run_id) from sync_run where shop_id = $shop_id and sent_by_run is not null)
+        end
+    )
+"""
+
+# A level that Shopify has confirmed shows what it was observed with and the change; another one should show the target.
+TOUCHED = f"""
+select
+    c.shopify_inventory_item_id,
+    c.shopify_location_id,
+    l.shopify_inventory_level_id,
+    if(c.outcome = 'applied', c.observed_quantity + c.delta, c.target_quantity) as meant_quantity,
+    if(c.outcome in ('applied', 'no_op'), null, coalesce(c.error_code, c.outcome, 'not sent')) as refusal,
+    c.product_id,
     c.facility_id
 from sync_change as c
 join shopify_inventory_level as l
     on l.shop_id = c.shop_id
     and l.shopify_inventory_item_id = c.shopify_inventory_item_id
     and l.shopify_location_id = c.shopify_location_id
-where c.sync_run_id = (select max(sync_run_id) from sync_run where shop_id = $shop_id)
+where c.sync_run_id in ({SENT})
+qualify row_number() over (
+    partition by c.shopify_inventory_item_id, c.shopify_location_id order by c.sync_run_id desc
+) = 1
 order by c.shopify_inventory_item_id, c.shopify_location_id
 """
 
@@ -25,21 +48,31 @@ order by c.shopify_inventory_item_id, c.shopify_location_id
     group_name="reconcile",
     kinds={"shopify"},
     partitions_def=SHOPS,
-    deps=["hard_sync_upload"],
+    deps=["hard_sync_upload", "recent_change_upload"],
     metadata=tables.SYNC_CHANGE.metadata,
 )
 def sync_verification(
     context: dg.AssetExecutionContext, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
-    """One level that the newest delta touched, as Shopify shows it afterwards."""
+    """One level that the run's upload touched, as Shopify shows it afterwards."""
     shop = find_shop(context.partition_key, warehouse)
+    selected = context.run.asset_selection
     with warehouse.transaction() as connection:
-        touched = connection.execute(TOUCHED, {"shop_id": shop.shop_id}).fetchall()
-    with shopify.client(shop.shop_id, shop.shop_domain) as client:
-        shown = client.levels([(level, item) for item, _, _, level, _, _ in touched])
+        touched = connection.execute(
+            TOUCHED,
+            {
+                "shop_id": shop.shop_id,
+                "run_id": context.run.run_id,
+                "is_alone": selected is not None and len(selected) == 1,
+            },
+        ).fetchall()
+    shown: dict[tuple[int, int], int] = {}
+    if touched:
+        with shopify.client(shop.shop_id, shop.shop_domain) as client:
+            shown = client.levels([(level, item) for item, _, level, *_ in touched])
     different = [
-        (product, facility, meant, shown.get((item, location)))
-        for item, location, meant, _, product, facility in touched
+        (product, facility, meant, shown.get((item, location)), _cause(meant, shown.get((item, location)), refusal))
+        for item, location, _, meant, refusal, product, facility in touched
         if shown.get((item, location)) != meant
     ]
     return dg.MaterializeResult(
@@ -47,6 +80,15 @@ def sync_verification(
             "levels_touched": len(touched),
             "levels_equal": len(touched) - len(different),
             "levels_different": len(different),
-            "different": markdown_table(("product", "facility", "meant", "Shopify shows"), different),
+            "different": markdown_table(("product", "facility", "meant", "Shopify shows", "because"), different),
         }
     )
+
+
+def _cause(meant: int, shown: int | None, refusal: str | None) -> str:
+    """The class of causes of a difference."""
+    if refusal is not None:
+        return f"refused: {refusal}"
+    if shown is None:
+        return "the level is gone"
+    return "sold since" if shown < meant else "edited by someone"

@@ -1,0 +1,266 @@
+"""Which levels differ from what we promise, and by how much: over the whole shop, or over what has moved."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import duckdb
+
+from hotwax_inventory import settings
+from hotwax_inventory.ledger.atp import create_views
+from hotwax_inventory.publish.guards import share_alarms, snapshot_alarms
+from hotwax_inventory.publish.manifest import HARD_SYNC, Delta, Observation, add_files, store, sync_folder
+from hotwax_inventory.publish.moved import TOUCHED_SINCE, narrow_to_moved, since_seq
+from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations
+from hotwax_inventory.resources import Warehouse
+
+Levels = list[tuple[int, int]]
+
+
+class NothingRead(RuntimeError):
+    """There is no complete read of the shop's levels to compare with."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """Levels read from Shopify just now, which count for more than the snapshot: what was asked for, and what was answered."""
+
+    asked: Levels
+    shown: dict[tuple[int, int], int]
+    upto_seq: int
+    read_at: datetime
+
+
+# Every level that has a target, as numbers only: it is the largest thing made here. In the recent job only what was read live
+# counts. `has_moved`: our own number, or the mapping, is newer than the watermark.
+COMPARED = f"""
+create or replace temp table compared as
+with target as ({TARGET}),
+shown as (
+    select
+        l.shopify_inventory_item_id,
+        l.shopify_location_id,
+        if(v.shopify_inventory_item_id is null, l.available, v.available) as available
+    from shopify_inventory_level as l
+    left join live as v
+        on v.shopify_inventory_item_id = l.shopify_inventory_item_id and v.shopify_location_id = l.shopify_location_id
+    where l.shop_id = $shop_id and l.tracked and (not $live_only or v.shopify_inventory_item_id is not null)
+),
+published as (
+    select shopify_inventory_item_id, shopify_location_id, quantity
+    from published_level
+    where shop_id = $shop_id and $is_from_published
+)
+select
+    l.shopify_inventory_item_id,
+    l.shopify_location_id,
+    t.target_quantity,
+    l.available as observed_quantity,
+    t.target_quantity - coalesce(b.quantity, l.available) as delta,
+    b.quantity is not null as was_published,
+    t.changed_seq > $since or p.changed_seq > $since as has_moved
+from shown as l
+join shopify_shop_product as p
+    on p.shop_id = $shop_id and p.shopify_inventory_item_id = l.shopify_inventory_item_id
+join target as t
+    on t.product_id = p.product_id and t.shopify_location_id = l.shopify_location_id
+left join published as b
+    on b.shopify_inventory_item_id = l.shopify_inventory_item_id and b.shopify_location_id = l.shopify_location_id
+where l.available is not null
+"""
+
+CHANGE = f"""
+create or replace temp table change as
+select
+    p.product_id,
+    l.facility_id,
+    c.shopify_inventory_item_id,
+    c.shopify_location_id,
+    c.target_quantity,
+    c.observed_quantity,
+    c.delta,
+    0 as batch
+from compared as c
+join shopify_shop_product as p
+    on p.shop_id = $shop_id and p.shopify_inventory_item_id = c.shopify_inventory_item_id
+join published_location as l on l.shopify_location_id = c.shopify_location_id
+where c.has_moved
+    and c.delta <> 0
+    and c.target_quantity between -{MOST_UNITS} and {MOST_UNITS}
+"""
+
+# A level that shows our number is confirmed by that: with `shopify` those that were published as something else, with
+# `last_published` those that were never published.
+CONFIRMED_AGAIN = """
+update published_level as p
+set quantity = c.target_quantity, sync_run_id = $sync_run_id, published_at = current_timestamp
+from compared as c
+where p.shop_id = $shop_id
+    and p.shopify_inventory_item_id = c.shopify_inventory_item_id
+    and p.shopify_location_id = c.shopify_location_id
+    and c.target_quantity = c.observed_quantity
+    and p.quantity <> c.target_quantity
+"""
+CONFIRMED_FIRST = """
+insert into published_level by name
+select
+    $shop_id as shop_id,
+    shopify_inventory_item_id,
+    shopify_location_id,
+    target_quantity as quantity,
+    $sync_run_id as sync_run_id,
+    current_timestamp as published_at
+from compared
+where target_quantity = observed_quantity and not was_published
+"""
+
+# Levels by what keeps them from being compared; the rest has a target, or `nothing_promised` counts it: its item is matched
+# to no product, or no file has named the product at the facility.
+LEVELS = """
+select
+    count(*) as levels,
+    count(*) filter (location.shopify_location_id is null) as location_not_published,
+    count(*) filter (location.shopify_location_id is not null and not (tracked and available is not null)) as not_tracked
+from shopify_inventory_level as l
+left join published_location as location on location.shopify_location_id = l.shopify_location_id
+where l.shop_id = $shop_id
+"""
+
+
+def levels_to_read(scope: Scope, job: str, warehouse: Warehouse) -> tuple[list[tuple[int, int, int]], int]:
+    """(level, item, location) of what must be read live before comparing, and the sequence up to which our numbers are in it.
+
+    Raises NothingRead, UnknownGroup."""
+    with warehouse.transaction() as connection:
+        _require_read(scope.shop.shop_id, connection)
+        (upto_seq,) = connection.execute("select last_value from sequence").fetchall()[0]
+        values = {"shop_id": scope.shop.shop_id}
+        if job == HARD_SYNC:
+            return connection.execute(TOUCHED_SINCE, values).fetchall(), upto_seq
+        since = since_seq(scope, job, connection)
+        if not narrow_to_moved(scope.shop.shop_id, since, connection):
+            return [], upto_seq
+        _compare(scope, since, [], {}, False, connection)
+        levels = connection.execute(
+            "select l.shopify_inventory_level_id, l.shopify_inventory_item_id, l.shopify_location_id from compared as c "
+            "join shopify_inventory_level as l using (shopify_inventory_item_id, shopify_location_id) where c.has_moved"
+        ).fetchall()
+    return levels, upto_seq
+
+
+def make_delta(
+    scope: Scope, job: str, run_id: str, connection: duckdb.DuckDBPyConnection, live: Live | None = None
+) -> Delta:
+    """Compare what the shop shows with what we promise; write delta files and manifest.
+
+    A hard sync compares the whole snapshot, with `live` in place of what it says of the same levels; the recent job compares only
+    what is in `live`. Leaves the temporary table `change`. Raises NothingRead, UnknownGroup."""
+    shop_id = scope.shop.shop_id
+    operation, started_at, object_count = _require_read(shop_id, connection)
+    is_recent = job != HARD_SYNC
+    connection.execute("set preserve_insertion_order = false")
+    since = since_seq(scope, job, connection)
+    if is_recent:
+        narrow_to_moved(shop_id, since, connection)
+    (last_value,) = connection.execute("select last_value from sequence").fetchall()[0]
+    asked, shown = (live.asked, live.shown) if live else ([], {})
+    _compare(scope, since, asked, shown, is_recent, connection)
+    connection.execute(CHANGE, {"shop_id": shop_id})
+    connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
+    delta = _counted(scope, job, len(asked), connection)
+    if is_recent and live is not None:
+        observed = Observation(None, live.read_at, live.upto_seq, delta.mapped_count)
+        alarms = share_alarms(delta)
+    else:
+        observed = Observation(operation, started_at, last_value, delta.mapped_count)
+        alarms = share_alarms(delta) | snapshot_alarms(shop_id, object_count, started_at, connection)
+    prefix = f"{sync_folder(shop_id, delta.sync_run_id)}/delta"
+    files = add_files(delta.sync_run_id, run_id, prefix, scope.publication.changes_per_line, connection)
+    delta = replace(delta, alarms=alarms, files=files)
+    store(delta, scope, run_id, observed, connection)
+    confirmed = CONFIRMED_FIRST if scope.is_from_published else CONFIRMED_AGAIN
+    connection.execute(confirmed, {"shop_id": shop_id, "sync_run_id": delta.sync_run_id})
+    return delta
+
+
+def _require_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> tuple[str, datetime, int]:
+    read = connection.execute(
+        "select bulk_operation_id, started_at, object_count from shopify_bulk_read where shop_id = $shop_id",
+        {"shop_id": shop_id},
+    ).fetchall()
+    if not read:
+        raise NothingRead(
+            f"Shop {shop_id} was never read. Materialise shopify_inventory_level for it first, or run hard_sync."
+        )
+    return read[0]
+
+
+def _compare(
+    scope: Scope,
+    since: int,
+    asked: Levels,
+    shown: dict[tuple[int, int], int],
+    live_only: bool,
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    """Make the temporary tables `published_location` and `compared`."""
+    create_views(connection)
+    choose_locations(scope, connection)
+    connection.execute(
+        "create or replace temp table live as select unnest($items)::bigint as shopify_inventory_item_id, "
+        "unnest($locations)::bigint as shopify_location_id, unnest($available)::integer as available",
+        {
+            "items": [item for item, _ in asked],
+            "locations": [location for _, location in asked],
+            "available": [shown.get(level) for level in asked],
+        },
+    )
+    connection.execute(
+        COMPARED,
+        scope.values()
+        | {
+            "shop_id": scope.shop.shop_id,
+            "since": since,
+            "live_only": live_only,
+            "is_from_published": scope.is_from_published,
+        },
+    )
+
+
+def _counted(scope: Scope, job: str, asked: int, connection: duckdb.DuckDBPyConnection) -> Delta:
+    """The numbers of `compared` and `change`."""
+    shop_id = scope.shop.shop_id
+    compared, out_of_range = connection.execute(
+        f"select count(*), count(*) filter (target_quantity not between -{MOST_UNITS} and {MOST_UNITS}) from compared"
+    ).fetchall()[0]
+    changes, units, zeroed = connection.execute(
+        "select count(*), coalesce(sum(abs(delta)), 0)::bigint, "
+        "count(*) filter (observed_quantity + delta <= 0 and observed_quantity > 0) from change"
+    ).fetchall()[0]
+    sync_run_id, is_first, mapped = connection.execute(
+        "select coalesce(max(sync_run_id), 0) + 1, count(*) filter (shop_id = $shop_id and status_id = 'finished') = 0, "
+        "arg_max(level_count, sync_run_id) filter (shop_id = $shop_id and job = $hard_sync) from sync_run",
+        {"shop_id": shop_id, "hard_sync": HARD_SYNC},
+    ).fetchall()[0]
+    if job == HARD_SYNC:
+        levels, not_published, not_tracked = connection.execute(LEVELS, {"shop_id": shop_id}).fetchall()[0]
+        mapped = compared
+        skipped = {
+            "location_not_published": not_published,
+            "not_tracked": not_tracked,
+            "nothing_promised": levels - not_published - not_tracked - compared,
+        }
+    else:
+        levels, skipped = asked, {"not_counted_by_shopify": asked - compared}
+        mapped = (
+            mapped
+            or connection.execute(
+                "select level_count from shopify_bulk_read where shop_id = $shop_id", {"shop_id": shop_id}
+            ).fetchall()[0][0]
+        )
+    skipped = {reason: count for reason, count in (skipped | {"out_of_range": out_of_range}).items() if count}
+    return Delta(sync_run_id, job, levels, compared, mapped, changes, units, zeroed, is_first, skipped)
+
+
+def outbox_folder(delta: Delta) -> str | None:
+    """Where the files of a delta are; None when it has none."""
+    return str((settings.home() / "outbox" / delta.files[0].name).parent) if delta.files else None

@@ -1,0 +1,138 @@
+"""What must hold before a delta is sent: each a blocking check on the delta's asset, with the setting that bounds it.
+
+A person who has read the delta may send it although its own checks tripped; a token or an API version that is not right cannot be
+approved away, so the upload looks at those two itself."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import duckdb
+
+from hotwax_inventory import settings
+from hotwax_inventory.publish.manifest import HARD_SYNC, Delta
+from hotwax_inventory.shopify import ShopifyClient, ShopifyRefused, WrongVersion
+
+# Below so many levels a large share is nothing unusual.
+GUARDED_LEVELS = 1000
+NEEDED_SCOPES = frozenset({"read_inventory", "write_inventory"})
+
+STANDING = {
+    "token_may_write": f"The shop's token has the scopes {' and '.join(sorted(NEEDED_SCOPES))}.",
+    "api_version_is_as_asked": "Shopify answers by the API version of SHOPIFY_API_VERSION.",
+}
+SHARES = {
+    "few_levels_change": "No larger share of the levels changes than SYNC_MAX_CHANGED_PERCENT.",
+    "few_levels_go_to_zero": "No larger share of the levels goes to zero than SYNC_MAX_ZEROED_PERCENT.",
+}
+SNAPSHOT = {
+    "snapshot_is_complete": "Every line of the shop's last bulk read is in the warehouse.",
+    "snapshot_is_recent": "The shop's last bulk read is not older than SYNC_MAX_SNAPSHOT_MINUTES.",
+}
+GUARDS = {
+    "hard_sync_delta": {**STANDING, **SHARES, **SNAPSHOT},
+    "recent_change_delta": {**STANDING, **SHARES},
+}
+
+LOADED = """
+select
+    (select count(*) from shopify_inventory_item where shop_id = $shop_id)
+        + (select count(*) from shopify_inventory_level where shop_id = $shop_id)
+"""
+
+
+def check_specs(asset: str) -> list[dg.AssetCheckSpec]:
+    """The checks of a delta's asset."""
+    return [
+        dg.AssetCheckSpec(name, asset=asset, blocking=True, description=description)
+        for name, description in GUARDS[asset].items()
+    ]
+
+
+def check_results(asset: str, alarms: dict[str, str], metadata: dict[str, float]) -> list[dg.AssetCheckResult]:
+    """The result of every check of a delta's asset; `metadata` has the number behind some of them."""
+    return [
+        dg.AssetCheckResult(
+            asset_key=asset,
+            check_name=name,
+            passed=name not in alarms,
+            description=alarms.get(name),
+            metadata={"percent": metadata[name]} if name in metadata else None,
+        )
+        for name in GUARDS[asset]
+    ]
+
+
+def standing_alarms(client: ShopifyClient) -> dict[str, str]:
+    """What keeps the token from publishing, with a sentence each. Raises ShopifyUnavailable, ShopifyRefused."""
+    try:
+        granted = client.scopes()
+    except WrongVersion as error:
+        return {"api_version_is_as_asked": str(error)}
+    missing = sorted(NEEDED_SCOPES - granted)
+    if not missing:
+        return {}
+    return {
+        "token_may_write": f"The token lacks the scope {' and '.join(missing)} (it has: {', '.join(sorted(granted)) or 'none'}). "
+        "Grant it to the app in Shopify, then run this again."
+    }
+
+
+def require_standing(client: ShopifyClient) -> None:
+    """Raises ShopifyRefused when the token may not publish; nobody can approve that."""
+    alarms = standing_alarms(client)
+    if alarms:
+        raise ShopifyRefused(f"Nothing was sent. {' '.join(alarms.values())}")
+
+
+def share_alarms(delta: Delta) -> dict[str, str]:
+    """Too large a share of the shop's levels in one delta, with a sentence each. A shop's first sync may change any share."""
+    if delta.mapped_count < GUARDED_LEVELS:
+        return {}
+    found: dict[str, str] = {}
+    changed, zeroed = settings.sync_max_changed_percent(), settings.sync_max_zeroed_percent()
+    shares = percents(delta)
+    if shares["few_levels_change"] > changed and not delta.is_first:
+        found["few_levels_change"] = (
+            f"{delta.change_count:,} of {delta.mapped_count:,} levels would change, more than {changed} % "
+            f"(SYNC_MAX_CHANGED_PERCENT). {_how(delta.job)}"
+        )
+    if shares["few_levels_go_to_zero"] > zeroed:
+        found["few_levels_go_to_zero"] = (
+            f"{delta.zeroed_count:,} of {delta.mapped_count:,} levels would go to zero, more than {zeroed} % "
+            f"(SYNC_MAX_ZEROED_PERCENT). {_how(delta.job)}"
+        )
+    return found
+
+
+def percents(delta: Delta) -> dict[str, float]:
+    """The shares that `share_alarms` looks at, by check."""
+    levels = max(delta.mapped_count, 1)
+    return {
+        "few_levels_change": 100 * delta.change_count / levels,
+        "few_levels_go_to_zero": 100 * delta.zeroed_count / levels,
+    }
+
+
+def snapshot_alarms(
+    shop_id: str, object_count: int, started_at: datetime, connection: duckdb.DuckDBPyConnection
+) -> dict[str, str]:
+    """What is wrong with the bulk read that a hard sync compares with, with a sentence each."""
+    found: dict[str, str] = {}
+    loaded = connection.execute(LOADED, {"shop_id": shop_id}).fetchall()[0][0]
+    if loaded != object_count:
+        found["snapshot_is_complete"] = (
+            f"The warehouse has {loaded:,} of the {object_count:,} items and levels that Shopify read for shop {shop_id}. "
+            "Run hard_sync: it reads the shop anew."
+        )
+    minutes = settings.sync_max_snapshot_minutes()
+    if datetime.now(UTC) - started_at > timedelta(minutes=minutes):
+        found["snapshot_is_recent"] = (
+            f"Shop {shop_id} was last read at {started_at:%Y-%m-%d %H:%M} UTC, more than {minutes} minutes ago "
+            f"(SYNC_MAX_SNAPSHOT_MINUTES). Run hard_sync: it reads the shop anew. {_how(HARD_SYNC)}"
+        )
+    return found
+
+
+def _how(job: str) -> str:
+    upload = "hard_sync_upload" if job == HARD_SYNC else "recent_change_upload"
+    return f"Read the delta; if it is right, materialise {upload} alone with approve = true."

@@ -1,0 +1,143 @@
+"""The manifest of a delta: the row of `sync_run`, its files, and every change with its place in them.
+
+It is committed before the first byte is sent."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import duckdb
+
+from hotwax_inventory import settings
+from hotwax_inventory.imports.shopify_levels import find_shop
+from hotwax_inventory.publish.batch import FILE_NAME, PLACED, DeltaFile, render_lines, write_files
+from hotwax_inventory.publish.target import Publication, Scope
+from hotwax_inventory.resources import Warehouse
+
+HARD_SYNC, RECENT = "hard_sync", "upload_recent_inventory_changes"
+
+CHANGES = f"""
+insert into sync_change by name
+select
+    $sync_run_id as sync_run_id,
+    $shop_id as shop_id,
+    c.product_id,
+    c.facility_id,
+    c.shopify_inventory_item_id,
+    c.shopify_location_id,
+    c.target_quantity,
+    c.observed_quantity,
+    c.delta,
+    l.idempotency_key,
+    {FILE_NAME} as file_name,
+    l.line_number,
+    l.line_position,
+    0 as attempts
+from ({PLACED}) as l
+join change as c on c.shopify_inventory_item_id = l.pair.item and c.shopify_location_id = l.pair.location
+"""
+
+RUN = """
+insert into sync_run by name
+select
+    $sync_run_id as sync_run_id,
+    $shop_id as shop_id,
+    $job as job,
+    $run_id as run_id,
+    $parameters as parameters,
+    $operation as bulk_operation_id,
+    $observed_at as observed_at,
+    $upto_seq as upto_seq,
+    current_timestamp as created_at,
+    $levels as level_count,
+    $changes as change_count,
+    $skipped as skipped,
+    $guard as guard_message,
+    'planned' as status_id
+"""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a delta compares with: the read, how far our own numbers are in it, and the levels that a share is a share of."""
+
+    bulk_operation_id: str | None
+    observed_at: datetime
+    upto_seq: int
+    mapped_count: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What making a delta found."""
+
+    sync_run_id: int
+    job: str
+    level_count: int
+    compared_count: int
+    mapped_count: int
+    change_count: int
+    units: int
+    zeroed_count: int
+    is_first: bool
+    skipped: dict[str, int]
+    files: list[DeltaFile] = field(default_factory=list)
+    alarms: dict[str, str] = field(default_factory=dict)
+
+
+def store(
+    delta: Delta, scope: Scope, run_id: str, observed: Observation, connection: duckdb.DuckDBPyConnection
+) -> None:
+    """Write the manifest of the temporary tables `change` and `line`, whose files are written."""
+    prefix = f"{sync_folder(scope.shop.shop_id, delta.sync_run_id)}/delta"
+    shared = {"sync_run_id": delta.sync_run_id, "shop_id": scope.shop.shop_id}
+    connection.execute(CHANGES, shared | {"prefix": prefix})
+    connection.execute(
+        RUN,
+        shared
+        | {
+            "job": delta.job,
+            "run_id": run_id,
+            "parameters": json.dumps(scope.publication.model_dump(mode="json")),
+            "operation": observed.bulk_operation_id,
+            "observed_at": observed.observed_at,
+            "upto_seq": observed.upto_seq,
+            "levels": observed.mapped_count,
+            "changes": delta.change_count,
+            "skipped": json.dumps(delta.skipped),
+            "guard": " ".join(delta.alarms.values()) or None,
+        },
+    )
+
+
+def add_files(
+    sync_run_id: int, run_id: str, prefix: str, changes_per_line: int, connection: duckdb.DuckDBPyConnection
+) -> list[DeltaFile]:
+    """Render `change` as lines, write their files below the outbox and register them. Leaves the temporary table `line`.
+
+    The lines' keys come from the Dagster run that made the delta, the prefix (shop and delta), and their content."""
+    outbox = settings.home() / "outbox"
+    document = f"gid://hotwax-inventory/SyncRun/{sync_run_id}"
+    render_lines(f"{run_id} {prefix}", document, changes_per_line, connection)
+    files = write_files(outbox / prefix, outbox, connection)
+    for file in files:
+        connection.execute(
+            "insert into sync_file values ($sync_run_id, $name, $lines, $bytes, null, null)",
+            {"sync_run_id": sync_run_id, "name": file.name, "lines": file.line_count, "bytes": file.size_bytes},
+        )
+    return files
+
+
+def sync_folder(shop_id: str, sync_run_id: int) -> str:
+    """The folder of a delta below the outbox."""
+    return f"{settings.file_name(shop_id)}/{sync_run_id:06}"
+
+
+def scope_of(sync_run_id: int, warehouse: Warehouse) -> Scope:
+    """What a stored delta publishes, with the shop as it is now. Raises UnknownShop."""
+    with warehouse.transaction() as connection:
+        shop_id, parameters = connection.execute(
+            "select shop_id, parameters from sync_run where sync_run_id = $id", {"id": sync_run_id}
+        ).fetchall()[0]
+    stored = {name: value for name, value in json.loads(parameters).items() if name in Publication.model_fields}
+    return Scope(find_shop(shop_id, warehouse), Publication.model_validate(stored))

@@ -1,0 +1,104 @@
+"""What has moved since a shop's watermark, found in the base tables by `changed_seq`, and the tables narrowed down to it.
+
+Temporary tables stand before those of the same name while the connection is open, so that comparing costs what has moved and not
+what there is."""
+
+import duckdb
+
+from hotwax_inventory.publish.manifest import HARD_SYNC
+from hotwax_inventory.publish.target import RecentPublication, Scope, narrow
+
+# The newest watermark of the shop for the same numbers and locations, looking back `buffer` minutes from it.
+SINCE = """
+with mark as (
+    select w.seq, w.at_time
+    from sync_watermark as w
+    join sync_run as r using (sync_run_id)
+    where w.shop_id = $shop_id
+        and ($job is null or r.job = $job)
+        and json_extract_string(r.parameters, 'facility_group_id') = $facility_group_id
+        and json_extract_string(r.parameters, 'shopify_facility_group_id') is not distinct from $shopify_facility_group_id
+        and json_extract_string(r.parameters, 'use_valid_atp')::boolean = $use_valid_atp
+)
+select coalesce(max(seq), -1)
+from mark
+where at_time <= (select max(at_time) from mark) - to_minutes($buffer_minutes)
+"""
+
+# Products of the shop whose stock, kits, rules, parked orders or mapping have moved.
+MOVED = """
+create or replace temp table moved as
+with any_shop as (
+    select product_id from inventory_item where changed_seq > $since
+    union
+    select product_id from kit_inventory where changed_seq > $since
+    union
+    select product_id from product_facility where changed_seq > $since
+    union
+    select product_id from virtual_queue_item where changed_seq > $since
+    union
+    select product_id from shopify_shop_product where shop_id = $shop_id and changed_seq > $since
+)
+select product_id
+from any_shop
+where product_id in (select product_id from shopify_shop_product where shop_id = $shop_id)
+"""
+
+# What of the shop belongs to these products.
+SHOP_NARROWED = (
+    """
+    create temp table shopify_shop_product as
+    select p.* from shopify_shop_product as p where shop_id = $shop_id and product_id in (select product_id from moved)
+    """,
+    """
+    create temp table shopify_inventory_level as
+    select l.*
+    from shopify_inventory_level as l
+    where shop_id = $shop_id
+        and shopify_inventory_item_id in (select shopify_inventory_item_id from shopify_shop_product)
+    """,
+)
+
+# Levels that a delta has touched since the snapshot was begun (Shopify's clock may differ from ours by minutes).
+TOUCHED_SINCE = """
+select distinct l.shopify_inventory_level_id, l.shopify_inventory_item_id, l.shopify_location_id
+from sync_change as c
+join sync_run as r on r.sync_run_id = c.sync_run_id
+join shopify_bulk_read as b on b.shop_id = r.shop_id
+join shopify_inventory_level as l
+    on l.shop_id = c.shop_id
+    and l.shopify_inventory_item_id = c.shopify_inventory_item_id
+    and l.shopify_location_id = c.shopify_location_id
+where r.shop_id = $shop_id
+    and r.status_id <> 'planned'
+    and coalesce(r.finished_at, current_timestamp) > b.started_at - to_minutes(5)
+    and c.decided_at > b.started_at - to_minutes(5)
+"""
+
+
+def since_seq(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> int:
+    """The sequence from which a product counts as moved; below every number when all are to be compared."""
+    publication = scope.publication
+    if publication.include_all:
+        return -1
+    return connection.execute(
+        SINCE,
+        {
+            "shop_id": scope.shop.shop_id,
+            "job": job if job == HARD_SYNC else None,
+            "facility_group_id": publication.facility_group_id,
+            "shopify_facility_group_id": publication.shopify_facility_group_id,
+            "use_valid_atp": publication.use_valid_atp,
+            "buffer_minutes": publication.buffer_minutes if isinstance(publication, RecentPublication) else 0,
+        },
+    ).fetchall()[0][0]
+
+
+def narrow_to_moved(shop_id: str, since: int, connection: duckdb.DuckDBPyConnection) -> int:
+    """Make the temporary table `moved` and let all that is compared be of its products alone; how many they are."""
+    connection.execute(MOVED, {"since": since, "shop_id": shop_id})
+    (count,) = connection.execute("select count(*) from moved").fetchall()[0]
+    narrow(connection)
+    for statement in SHOP_NARROWED:
+        connection.execute(statement, {"shop_id": shop_id})
+    return count

@@ -1,0 +1,204 @@
+"""Sending delta files: by bulk mutation or by direct ones, and recording what Shopify made of every line.
+
+Before the first byte of a file leaves, its changes are marked unknown; only Shopify's own word for a line says more. So whatever
+ends a run, and whenever, the next one finds out what is certain and what is not."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from hotwax_inventory import settings, shopify_documents
+from hotwax_inventory.publish.batch import OPEN, PERMANENT, LineOutcome, classify, results
+from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable, TooManyOperations
+
+OPERATIONS_AT_ONCE = 5
+# So many changes of a round go directly, whatever DIRECT_PUSH_LIMIT says.
+DIRECT_AGAIN = 1000
+SLOT_PAUSE_SECONDS = 5.0
+SLOT_PATIENCE_SECONDS = 3600.0
+
+BEGUN = """
+update sync_file
+set sent_at = coalesce(sent_at, current_timestamp)
+where sync_run_id = $sync_run_id and file_name in (select unnest($names))
+"""
+
+IN_FLIGHT = """
+update sync_change
+set outcome = 'unknown', error_code = 'NO_ANSWER', decided_at = current_timestamp
+where sync_run_id = $sync_run_id
+    and file_name in (select unnest($names))
+    and (outcome is null or outcome = 'unknown')
+"""
+
+# A permanent refusal is its row's where it names one, and its line's where the line has one change; the others go again.
+OUTCOMES = """
+update sync_change as c
+set
+    outcome = case
+        when o.outcome <> 'permanent' or list_contains(o.faulty, c.line_position) then o.outcome
+        when len(o.faulty) = 0 and o.size = 1 then o.outcome
+        else 'retryable'
+    end,
+    error_code = o.code,
+    decided_at = current_timestamp
+from (
+    select n.*, l.size
+    from (
+        select
+            unnest($line_numbers) as line_number,
+            unnest($outcomes) as outcome,
+            unnest($codes) as code,
+            unnest($faulty) as faulty
+    ) as n
+    join (
+        select line_number, count(*) as size
+        from sync_change
+        where sync_run_id = $sync_run_id and file_name = $file_name
+        group by line_number
+    ) as l on l.line_number = n.line_number
+) as o
+where c.sync_run_id = $sync_run_id
+    and c.file_name = $file_name
+    and c.line_number = o.line_number
+    and c.outcome in (select unnest($open))
+"""
+
+
+class Sender:
+    """Sends files of one delta."""
+
+    def __init__(self, sync_run_id: int, warehouse: Warehouse, client: ShopifyClient) -> None:
+        self._sync_run_id = sync_run_id
+        self._warehouse = warehouse
+        self._client = client
+        self._log = dg.get_dagster_logger()
+
+    def deliver(self, names: Sequence[str], change_count: int, is_first: bool = True) -> None:
+        """Send whole files that were not sent yet. Raises ShopifyUnavailable, ShopifyRefused."""
+        self._begin(names)
+        if change_count > _direct_limit(is_first):
+            self._send_in_bulk(names)
+        else:
+            for name in names:
+                self._send_directly(name, None)
+
+    def deliver_again(self, lines: dict[str, set[int]], change_count: int) -> None:
+        """Send lines again, with the same bytes and the same keys: what was worked answers as it did then."""
+        self._begin(list(lines))
+        if change_count > _direct_limit(is_first=False):
+            self._send_in_bulk(list(lines))
+        else:
+            for name, line_numbers in lines.items():
+                self._send_directly(name, line_numbers)
+
+    def collect(self, name: str, operation_id: str) -> None:
+        """Wait for a file's operation and record what its result says; a line that it does not speak of stays unknown."""
+
+        def report(operation: BulkOperation) -> None:
+            self._log.info(f"{name}: {operation.status.lower()}, {operation.object_count:,} lines worked.")
+
+        status = "UNREADABLE"
+        try:
+            operation = self._client.wait(operation_id, report)
+            status = operation.status
+            url = operation.url or operation.partial_url
+            if url is not None:
+                result = outbox() / f"{name.removesuffix('.jsonl')}.result.jsonl"
+                self._client.download(url, result)
+                self._record(name, results(result))
+        except (ShopifyUnavailable, ShopifyRefused) as error:
+            self._log.warning(f"The result of {name} cannot be read, its lines are asked for again: {error}")
+        with self._warehouse.transaction() as connection:
+            connection.execute(
+                "update sync_change set error_code = $code "
+                "where sync_run_id = $id and file_name = $name and outcome = 'unknown' and error_code = 'NO_ANSWER'",
+                {"id": self._sync_run_id, "name": name, "code": f"NO_RESULT_{status}"},
+            )
+
+    def _begin(self, names: Sequence[str]) -> None:
+        with self._warehouse.transaction() as connection:
+            for statement in (BEGUN, IN_FLIGHT):
+                connection.execute(statement, {"sync_run_id": self._sync_run_id, "names": list(names)})
+
+    def _send_in_bulk(self, names: Sequence[str]) -> None:
+        """Up to five files at once; each operation's id is stored before it is waited for."""
+        for start in range(0, len(names), OPERATIONS_AT_ONCE):
+            started = {name: self._start(name) for name in names[start : start + OPERATIONS_AT_ONCE]}
+            for name, operation_id in started.items():
+                self.collect(name, operation_id)
+
+    def _start(self, name: str) -> str:
+        path = self._client.stage(outbox() / name)
+        deadline = time.monotonic() + SLOT_PATIENCE_SECONDS
+        while True:
+            try:
+                operation_id = self._client.run_mutation(bulk_document(name), path)
+                break
+            except TooManyOperations as busy:
+                if time.monotonic() > deadline:
+                    raise ShopifyUnavailable(f"{busy} No slot came free for an hour.") from busy
+                self._log.info(f"Waiting for a free bulk operation: {busy}")
+                time.sleep(SLOT_PAUSE_SECONDS)
+        store_operation(self._sync_run_id, name, operation_id, self._warehouse)
+        self._log.info(f"{name} was sent: {operation_id}.")
+        return operation_id
+
+    def _send_directly(self, name: str, line_numbers: set[int] | None) -> None:
+        """Send lines of a file one by one; the first that Shopify does not answer ends the sending."""
+        found: list[LineOutcome] = []
+        try:
+            with (outbox() / name).open(encoding="utf-8") as lines:
+                for line_number, line in enumerate(lines):
+                    if line_numbers is None or line_number in line_numbers:
+                        answer = self._client.answer(shopify_documents.ADJUST, json.loads(line))
+                        found.append(classify(line_number, answer))
+        finally:
+            self._record(name, found)
+
+    def _record(self, name: str, found: Iterable[LineOutcome]) -> None:
+        outcomes = list({outcome.line_number: outcome for outcome in found}.values())
+        if not outcomes:
+            return
+        with self._warehouse.transaction() as connection:
+            connection.execute(
+                OUTCOMES,
+                {
+                    "sync_run_id": self._sync_run_id,
+                    "file_name": name,
+                    "open": list(OPEN),
+                    "line_numbers": [outcome.line_number for outcome in outcomes],
+                    "outcomes": [outcome.outcome for outcome in outcomes],
+                    "codes": [outcome.code for outcome in outcomes],
+                    "faulty": [list(outcome.rows) if outcome.outcome == PERMANENT else [] for outcome in outcomes],
+                },
+            )
+
+
+def _direct_limit(is_first: bool) -> int:
+    """Up to how many changes go by direct mutations; where others move the level, the quicker way is the surer one."""
+    limit = settings.direct_push_limit()
+    return limit if is_first else max(limit, DIRECT_AGAIN)
+
+
+def bulk_document(name: str) -> str:
+    """The mutation of a file; its first line lets the operation be found when its id could not be stored."""
+    return f"# {name}\n{shopify_documents.ADJUST}"
+
+
+def store_operation(sync_run_id: int, name: str, operation_id: str, warehouse: Warehouse) -> None:
+    """Keep which bulk operation works a file."""
+    with warehouse.transaction() as connection:
+        connection.execute(
+            "update sync_file set bulk_operation_id = $operation where sync_run_id = $id and file_name = $name",
+            {"operation": operation_id, "id": sync_run_id, "name": name},
+        )
+
+
+def outbox() -> Path:
+    """The folder of all delta files."""
+    return settings.home() / "outbox"
