@@ -63,6 +63,17 @@ def calls(place: Place, root_field: str) -> int:
     return sum(call.root_field == root_field for call in place.simulator.shops.calls)
 
 
+def materialised(place: Place, job: str, *assets: str, tags: dict[str, str] | None = None, **config: Any) -> Any:
+    """Run some assets of a job alone; `config` is the last one's."""
+    return defs.resolve_job_def(job).execute_in_process(
+        instance=place.instance,
+        tags={"dagster/partition": "SHOP", **(tags or {})},
+        asset_selection=[dg.AssetKey(asset) for asset in assets],
+        run_config={"ops": {assets[-1]: {"config": config}}} if config else {},
+        raise_on_error=False,
+    )
+
+
 @pytest.mark.parametrize("limit", ["0", "1000"], ids=["bulk", "direct"])
 def test_a_sync_brings_every_level_to_its_target_and_a_second_one_writes_nothing(
     stocked: Place, monkeypatch: pytest.MonkeyPatch, limit: str
@@ -82,14 +93,7 @@ def test_a_sync_brings_every_level_to_its_target_and_a_second_one_writes_nothing
 
 
 def test_the_delta_alone_is_a_dry_run_and_the_files_say_what_would_be_sent(stocked: Place) -> None:
-    job = defs.resolve_job_def("hard_sync")
-    result = job.execute_in_process(
-        instance=stocked.instance,
-        tags={"dagster/partition": "SHOP"},
-        asset_selection=[
-            dg.AssetKey(n) for n in ("shopify_inventory_level", "shopify_shop_product", "hard_sync_delta")
-        ],
-    )
+    result = materialised(stocked, "hard_sync", "shopify_inventory_level", "shopify_shop_product", "hard_sync_delta")
     assert result.success
     assert calls(stocked, "inventoryAdjustQuantities") == calls(stocked, "bulkOperationRunMutation") == 0
     lines = [line for path in (stocked.home / "outbox").rglob("*.jsonl") for line in path.read_text().splitlines()]

@@ -97,7 +97,9 @@ class Sender:
                 self._send_directly(name, line_numbers)
 
     def collect(self, name: str, operation_id: str) -> None:
-        """Wait for a file's operation and record what its result says; a line that it does not speak of stays unknown."""
+        """Wait for a file's operation and record what its result says; a line that it does not speak of stays unknown.
+
+        Raises ShopifyUnavailable when nothing is to be heard of the operation."""
 
         def report(operation: BulkOperation) -> None:
             self._log.info(f"{name}: {operation.status.lower()}, {operation.object_count:,} lines worked.")
@@ -106,19 +108,27 @@ class Sender:
         try:
             operation = self._client.wait(operation_id, report)
             status = operation.status
-            url = operation.url or operation.partial_url
-            if url is not None:
-                result = outbox() / f"{name.removesuffix('.jsonl')}.result.jsonl"
-                self._client.download(url, result)
-                self._record(name, results(result))
-        except (ShopifyUnavailable, ShopifyRefused) as error:
-            self._log.warning(f"The result of {name} cannot be read, its lines are asked for again: {error}")
+            self._read_result(name, operation)
+        except ShopifyRefused as error:
+            self._log.warning(f"What became of {name} cannot be read, its lines are asked for again: {error}")
         with self._warehouse.transaction() as connection:
             connection.execute(
                 "update sync_change set error_code = $code "
                 "where sync_run_id = $id and file_name = $name and outcome = 'unknown' and error_code = 'NO_ANSWER'",
                 {"id": self._sync_run_id, "name": name, "code": f"NO_RESULT_{status}"},
             )
+
+    def _read_result(self, name: str, operation: BulkOperation) -> None:
+        """Record what a result says, also one that ends early. Raises ShopifyRefused when there is none to be had."""
+        url = operation.url or operation.partial_url
+        if url is None:
+            return
+        result = outbox() / f"{name.removesuffix('.jsonl')}.result.jsonl"
+        try:
+            self._client.download(url, result)
+        except ShopifyUnavailable as error:
+            raise ShopifyRefused(str(error)) from error
+        self._record(name, results(result))
 
     def _begin(self, names: Sequence[str]) -> None:
         with self._warehouse.transaction() as connection:

@@ -1,0 +1,217 @@
+"""What keeps a delta from being sent, how a person sends it after all, and what becomes of an upload that was interrupted."""
+
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from hotwax_inventory.publish import guards, settling
+from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.simulator.faults import Fault
+from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.test_publish import TARGETS, calls, item, materialised, outcomes, shown, stocked
+from hotwax_inventory_tests.test_publish_recent import RECENT, reset, synced
+
+__all__ = ["stocked", "synced"]
+
+
+def sent(place: Place) -> int:
+    return calls(place, "inventoryAdjustQuantities") + calls(place, "bulkOperationRunMutation")
+
+
+@pytest.mark.parametrize("job", ["hard_sync", RECENT])
+def test_a_token_without_a_scope_sends_nothing_and_says_which(synced: Place, job: str) -> None:
+    before = sent(synced)
+    reset(synced, "later", ("116", 9, "501"))
+    synced.simulator.shops.scopes["SHOP"] = ("read_inventory",)
+    result = synced.run(job, shop="SHOP")
+    assert not result.success
+    (failed,) = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    assert failed.check_name == "token_may_write"
+    assert "write_inventory" in (failed.description or "")
+    upload = "hard_sync_upload" if job == "hard_sync" else "recent_change_upload"
+    approved = materialised(synced, job, upload, approve=True)
+    assert "write_inventory" in synced.failure(approved), "nobody can approve that"
+    assert sent(synced) == before
+
+
+def test_another_api_version_trips_a_check_and_nothing_is_sent(synced: Place) -> None:
+    before = sent(synced)
+    reset(synced, "later", ("116", 9, "501"))
+    synced.simulator.faults.add(Fault("currentAppInstallation", "other_version", value="2027-10"))
+    result = synced.run(RECENT, shop="SHOP")
+    assert not result.success
+    assert [c.check_name for c in result.get_asset_check_evaluations() if not c.passed] == ["api_version_is_as_asked"]
+    assert sent(synced) == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check"),
+    [
+        ("update shopify_bulk_read set started_at = started_at - interval 1 day", "snapshot_is_recent"),
+        ("update shopify_bulk_read set object_count = object_count + 1", "snapshot_is_complete"),
+    ],
+)
+def test_a_snapshot_that_is_old_or_not_whole_is_not_pushed(stocked: Place, spoil: str, check: str) -> None:
+    assert materialised(stocked, "hard_sync", "shopify_inventory_level", "shopify_shop_product").success
+    with Warehouse().transaction() as connection:
+        connection.execute(spoil)
+    result = materialised(stocked, "hard_sync", "hard_sync_delta", "hard_sync_upload")
+    assert not result.success
+    assert [c.check_name for c in result.get_asset_check_evaluations() if not c.passed] == [check]
+    assert sent(stocked) == 0
+
+
+@pytest.fixture
+def held(synced: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A place where a recent delta is held, since it changes more than usual."""
+    monkeypatch.setattr(guards, "GUARDED_LEVELS", 9)
+    monkeypatch.setenv("SYNC_MAX_CHANGED_PERCENT", "20")
+    reset(synced, "later", ("116", 9, "501"), ("281", 7, "502"))
+    result = synced.run(RECENT, shop="SHOP")
+    assert not result.success
+    assert [c.check_name for c in result.get_asset_check_evaluations() if not c.passed] == ["few_levels_change"]
+    assert shown(synced) == TARGETS
+    return synced
+
+
+def test_a_person_sends_exactly_the_held_delta_once_and_is_on_record(held: Place) -> None:
+    unapproved = materialised(held, RECENT, "recent_change_upload")
+    assert "approve = true" in held.failure(unapproved)
+    assert shown(held) == TARGETS
+    reset(held, "newer", ("116", 1, "503"))
+    approval = materialised(held, RECENT, "recent_change_upload", tags={"user": "ann@example.com"}, approve=True)
+    assert approval.success
+    approved = {("TEE-S", 7116): 9, ("TEE-S", 7000): 23, ("TEE-M", 7281): 7, ("TEE-M", 7000): 27}
+    assert shown(held) == TARGETS | approved
+    assert held.rows(
+        "select approved_by_run, approved_by, approved_at <= current_timestamp from sync_run where sync_run_id = 2"
+    ) == [(approval.run_id, "ann@example.com", True)]
+    again = materialised(held, RECENT, "recent_change_upload", approve=True)
+    assert "was sent before" in held.failure(again)
+
+
+def test_a_delta_that_was_overtaken_is_refused_even_with_approval(held: Place) -> None:
+    assert materialised(held, "hard_sync", "shopify_inventory_level", "shopify_shop_product", "hard_sync_delta")
+    before = sent(held)
+    refused = materialised(held, RECENT, "recent_change_upload", approve=True)
+    assert "overtaken" in held.failure(refused)
+    assert sent(held) == before
+
+
+def test_too_many_levels_going_to_zero_are_held(synced: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "GUARDED_LEVELS", 9)
+    reset(synced, "later", ("116", 0, "501"))
+    result = synced.run("hard_sync", shop="SHOP")
+    assert [c.check_name for c in result.get_asset_check_evaluations() if not c.passed] == ["few_levels_go_to_zero"]
+    assert shown(synced) == TARGETS
+
+
+def adjusted_once(place: Place) -> bool:
+    levels = [(a.item_id, a.location_id) for a in place.simulator.shops.adjustments("SHOP") if a.source == "adjust"]
+    return len(levels) == len(set(levels)) == len(TARGETS)
+
+
+@pytest.mark.parametrize("mode", ["shopify", "last_published"])
+@pytest.mark.parametrize(
+    ("fault", "limit"),
+    [
+        (Fault("inventoryAdjustQuantities", "reset_after", at_call=0), "1000"),
+        (Fault("inventoryAdjustQuantities", "html", at_call=4, times=100), "1000"),
+        (Fault("inventoryAdjustQuantities", "truncated_json", at_call=2, times=100), "1000"),
+        (Fault("stagedUploadsCreate", "http_503", at_call=0), "0"),
+        (Fault("bulkOperationRunMutation", "reset_after", at_call=0), "0"),
+    ],
+    ids=lambda value: f"{value.where}-{value.kind}" if isinstance(value, Fault) else value,
+)
+def test_a_run_after_one_that_lost_shopify_brings_its_delta_to_the_end(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch, fault: Fault, limit: str, mode: str
+) -> None:
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", limit)
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+    config = {"difference_from": mode, "changes_per_line": 1}
+    stocked.simulator.faults.add(fault)
+    assert not stocked.run("hard_sync", {"hard_sync_delta": config}, shop="SHOP").success
+    assert stocked.rows("select status_id from sync_run") == [("unfinished",)]
+    stocked.simulator.faults.clear()
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "20")
+    assert stocked.run(RECENT, shop="SHOP").success
+    assert shown(stocked) == TARGETS
+    assert adjusted_once(stocked)
+    assert stocked.rows("select status_id from sync_run") == [("finished",)]
+    assert stocked.rows("select distinct outcome from sync_change") == [("applied",)]
+
+
+def test_what_was_sent_longer_ago_than_shopify_keeps_keys_is_decided_by_its_levels(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "reset_after", at_call=0))
+    assert not stocked.run("hard_sync", {"hard_sync_delta": {"changes_per_line": 5}}, shop="SHOP").success
+    stocked.simulator.faults.clear()
+    with Warehouse().transaction() as connection:
+        connection.execute("update sync_file set sent_at = sent_at - interval 2 days")
+    stocked.simulator.shops.set_available("SHOP", item(stocked, "TEE-S"), 7116, 50)
+    assert stocked.run(RECENT, shop="SHOP").success
+    assert shown(stocked) == TARGETS
+    keys = [a.idempotency_key for a in stocked.simulator.shops.adjustments("SHOP") if a.source == "adjust"]
+    assert len(set(keys)) == 2, "the line that was worked, and the new decision of all others"
+
+
+def test_a_delta_made_while_another_was_interrupted_is_not_sent_alone(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "http_503", at_call=0))
+    assert not stocked.run("hard_sync", shop="SHOP").success
+    stocked.simulator.faults.clear()
+    before = sent(stocked)
+    assert materialised(stocked, "hard_sync", "hard_sync_delta").success
+    assert sent(stocked) == before, "it is a dry run"
+    assert "interrupted" in stocked.failure(materialised(stocked, "hard_sync", "hard_sync_upload"))
+    assert stocked.run("hard_sync", shop="SHOP").success
+    assert shown(stocked) == TARGETS
+
+
+def test_a_line_that_is_refused_without_a_reason_for_a_row_is_parted(stocked: Place) -> None:
+    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", value="ADJUST_QUANTITIES_FAILED"))
+    assert stocked.run("hard_sync", shop="SHOP").success
+    assert calls(stocked, "inventoryAdjustQuantities") == 3
+    assert outcomes(stocked) == {"applied": 9}
+
+
+def test_a_level_that_others_keep_moving_is_contested(stocked: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    tee, started = item(stocked, "TEE-S"), stocked.simulator.shops.log_call
+
+    def sell(call: object) -> None:
+        if getattr(call, "root_field", "") == "nodes":
+            stocked.simulator.shops.sell("SHOP", tee, 7116, 1)
+        started(call)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(stocked.simulator.shops, "log_call", sell)
+    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", value="CHANGE_FROM_QUANTITY_STALE"))
+    result = stocked.run("hard_sync", {"hard_sync_delta": {"changes_per_line": 1}}, shop="SHOP")
+    assert shown(stocked) | {("TEE-S", 7116): 6} == TARGETS
+    assert outcomes(stocked) in ({"applied": 9}, {"applied": 8, "contested": 1})
+    assert result.success == (outcomes(stocked) == {"applied": 9})
+    assert settling.ROUNDS == 3
+
+
+def test_a_failing_shop_does_not_delay_another(stocked: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    shops = "shop_id,shop_domain,product_store_id,inventory_master,shopify_facility_group_mode\n"
+    stocked.write_reference("shopify_shop", shops + "SHOP,a,STORE,hotwax,\nOUTLET,b,STORE,hotwax,\n")
+    stocked.write_reference("shopify_shop_location", "shop_id,facility_id,shopify_location_id\nSHOP,BROADWAY,7116\n")
+    assert stocked.run("load_reference").success
+    silent = Fault("bulkOperationRunQuery", "delay", at_call=0, value=600, only="OUTLET")
+    stocked.simulator.shops.add_shop("OUTLET")
+    stocked.simulator.faults.add(silent)
+    for name in ("URL", "ACCESS_TOKEN"):
+        value = stocked.simulator.environment()[f"SHOPIFY_SHOP_{name}"]
+        monkeypatch.setenv(f"SHOPIFY_OUTLET_{name}", value.replace("/SHOP", "/OUTLET"))
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+    other = threading.Thread(target=lambda: stocked.run("hard_sync", shop="OUTLET"), daemon=True)
+    other.start()
+    started = datetime.now(UTC)
+    assert stocked.run("hard_sync", shop="SHOP").success
+    assert (datetime.now(UTC) - started).total_seconds() < 10
+    assert other.is_alive()

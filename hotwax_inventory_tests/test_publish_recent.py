@@ -1,0 +1,194 @@
+"""The recent job: what has moved is sent at the cost of what has moved, and sales in flight stand where that is asked for."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from hotwax_inventory.automation import upload_recent_inventory_changes_quarter_hourly
+from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.simulator.faults import Fault
+from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.test_publish import HEADER, TARGETS, calls, item, materialised, outcomes, shown, stocked
+
+__all__ = ["stocked"]
+
+RECENT = "upload_recent_inventory_changes"
+LAST_PUBLISHED = {"difference_from": "last_published"}
+
+
+@pytest.fixture
+def synced(stocked: Place) -> Place:
+    """A place whose shop shows what we promise."""
+    assert stocked.run("hard_sync", shop="SHOP").success
+    assert shown(stocked) == TARGETS
+    return stocked
+
+
+def reset(place: Place, name: str, *rows: tuple[str, int, str]) -> None:
+    content = "".join(f",{facility},{quantity},{product}\n" for facility, quantity, product in rows)
+    place.put_reset(f"{name}.csv", HEADER + content)
+    assert place.run("import_inventory").success
+
+
+def move(sql: str) -> None:
+    """Change a table by hand, with `{seq}` as the new position in the one sequence."""
+    with Warehouse().transaction() as connection:
+        connection.execute("update sequence set last_value = last_value + 1")
+        (seq,) = connection.execute("select last_value from sequence").fetchall()[0]
+        connection.execute(sql.format(seq=seq))
+
+
+def test_where_nothing_has_moved_shopify_is_not_called(synced: Place) -> None:
+    synced.simulator.shops.set_available("SHOP", item(synced, "TEE-L"), 7281, 77)
+    before = len(synced.simulator.shops.calls)
+    assert synced.run(RECENT, shop="SHOP").success
+    assert len(synced.simulator.shops.calls) == before
+    assert synced.rows("select count(*) from sync_run") == [(1,)]
+
+
+def test_what_has_moved_is_sent_and_nothing_else(synced: Place) -> None:
+    synced.simulator.shops.set_available("SHOP", item(synced, "TEE-L"), 7281, 77)
+    reset(synced, "later", ("116", 9, "501"))
+    before = len(synced.simulator.shops.calls)
+    assert synced.run(RECENT, shop="SHOP").success
+    moved = {("TEE-S", 7116): 9, ("TEE-S", 7000): 23}
+    assert shown(synced) == TARGETS | moved | {("TEE-L", 7281): 77}
+    assert synced.rows("select observed_quantity, target_quantity, outcome from sync_change where sync_run_id = 2") == [
+        (20, 23, "applied"),
+        (6, 9, "applied"),
+    ]
+    made = [call.root_field for call in synced.simulator.shops.calls[before:]]
+    assert made == ["currentAppInstallation", "nodes", "currentAppInstallation", "inventoryAdjustQuantities", "nodes"]
+    assert synced.rows("select max(seq) = (select last_value from sequence) from sync_watermark") == [(True,)]
+
+
+def test_without_a_watermark_everything_is_compared(stocked: Place) -> None:
+    assert not stocked.run(RECENT, shop="SHOP").success, "nothing was read yet, so no item is known"
+    assert stocked.run("hard_sync", {"hard_sync_delta": {"use_valid_atp": False}}, shop="SHOP").success
+    stocked.simulator.shops.set_available("SHOP", item(stocked, "TEE-L"), 7281, 77)
+    assert stocked.run(RECENT, shop="SHOP").success, "that sync was of other numbers"
+    assert shown(stocked) == TARGETS
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (
+            "insert into product_facility values ('10001', 'BROADWAY', 4, null, null, {seq})",
+            {("TEE-S", 7116): 2, ("TEE-S", 7000): 16},
+        ),
+        (
+            "insert into product_facility values ('10003', 'CONFIGURATION', 30, null, null, {seq})",
+            {("TEE-L", 7000): 11},
+        ),
+        (
+            "insert into virtual_queue_item values ('O1', '1', '10002', 'PARKING', 5, 'STORE', {seq})",
+            {("TEE-M", 7000): 17},
+        ),
+        (
+            "insert into kit_inventory values ('10009', 'BROADWAY', 3, {seq})",
+            {("GIFT-KIT", 7116): 3, ("GIFT-KIT", 7000): 3},
+        ),
+    ],
+    ids=["rule", "threshold", "queue", "kit"],
+)
+def test_rules_queue_and_kits_move_a_level_as_stock_does(
+    synced: Place, sql: str, expected: dict[tuple[str, int], int]
+) -> None:
+    move(sql)
+    assert synced.run(RECENT, shop="SHOP").success
+    for (sku, location), quantity in expected.items():
+        assert synced.simulator.shops.level("SHOP", item(synced, sku), location).available == quantity
+    assert len(synced.rows("select 1 from sync_change where sync_run_id = 2")) == len(expected)
+
+
+def test_a_new_mapping_publishes_the_product_to_its_item(stocked: Place) -> None:
+    shops = stocked.simulator.shops
+    shops.add_item("SHOP", 901, "TEE-S")
+    shops.set_level("SHOP", 901, 7116, 50)
+    assert stocked.run("hard_sync", shop="SHOP").success
+    mapping = f"shop_id,product_id,shopify_inventory_item_id\nSHOP,10001,{item(stocked, 'TEE-S')}\n"
+    stocked.write_reference("shopify_shop_product", mapping)
+    assert stocked.run("load_reference").success
+    assert materialised(stocked, "hard_sync", "shopify_inventory_level", "shopify_shop_product").success
+    assert stocked.run(RECENT, shop="SHOP").success
+    assert shown(stocked) == TARGETS
+    assert shops.level("SHOP", 901, 7116).available == 50
+
+
+def test_buffer_minutes_look_back_from_the_newest_watermark(synced: Place) -> None:
+    reset(synced, "later", ("116", 9, "501"))
+    assert synced.run(RECENT, shop="SHOP").success
+    reset(synced, "latest", ("281", 1, "502"))
+    assert synced.run(RECENT, shop="SHOP").success
+    with Warehouse().transaction() as connection:
+        for sync_run_id, minutes in ((1, 60), (2, 30)):
+            connection.execute(
+                f"update sync_watermark set at_time = at_time - interval {minutes} minutes where sync_run_id = {sync_run_id}"
+            )
+    shops, tee = synced.simulator.shops, item(synced, "TEE-S")
+    shops.set_available("SHOP", tee, 7116, 50)
+    shops.set_available("SHOP", item(synced, "TEE-M"), 7281, 50)
+    assert synced.run(RECENT, {"recent_change_delta": {"buffer_minutes": 20}}, shop="SHOP").success
+    assert (shown(synced)["TEE-S", 7116], shown(synced)["TEE-M", 7281]) == (50, 1)
+    assert synced.run(RECENT, {"recent_change_delta": {"buffer_minutes": 40}}, shop="SHOP").success
+    assert shown(synced)["TEE-S", 7116] == 9
+
+
+def test_the_watermark_stays_until_every_change_has_an_outcome(synced: Place) -> None:
+    reset(synced, "later", ("116", 9, "501"))
+    synced.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", at_call=0, value="NEVER_SEEN_BEFORE"))
+    result = synced.run(RECENT, shop="SHOP")
+    assert "NEVER_SEEN_BEFORE" in synced.failure(result)
+    assert outcomes(synced) == {"unknown": 2}
+    assert synced.rows("select count(*) from sync_watermark") == [(1,)]
+    synced.simulator.faults.clear()
+    assert synced.run(RECENT, shop="SHOP").success
+    assert shown(synced) == TARGETS | {("TEE-S", 7116): 9, ("TEE-S", 7000): 23}
+    assert synced.rows("select status_id from sync_run order by sync_run_id") == [("finished",), ("finished",)]
+
+
+def test_a_sale_that_nobody_told_us_of_stands_when_only_our_movement_is_sent(synced: Place) -> None:
+    shops, tee = synced.simulator.shops, item(synced, "TEE-S")
+    shops.sell("SHOP", tee, 7116, 2)
+    reset(synced, "later", ("116", 9, "501"))
+    assert synced.run(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP").success
+    assert shown(synced)["TEE-S", 7116] == 7, "9 - 2"
+    reset(synced, "latest", ("116", 8, "501"))
+    assert synced.run("hard_sync", {"hard_sync_delta": LAST_PUBLISHED}, shop="SHOP").success
+    assert shown(synced)["TEE-S", 7116] == 6, "8 - 2"
+    assert synced.run("hard_sync", shop="SHOP").success
+    assert shown(synced)["TEE-S", 7116] == 8
+
+
+def test_a_sale_between_read_and_write_stands_too(synced: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    shops, tee, started = synced.simulator.shops, item(synced, "TEE-S"), synced.simulator.shops.log_call
+
+    def sell_before_the_first_mutation(call: Any) -> None:
+        if call.root_field == "nodes" and calls(synced, "nodes") == 1:
+            shops.sell("SHOP", tee, 7116, 1)
+        started(call)
+
+    reset(synced, "later", ("116", 9, "501"))
+    shops.calls.clear()
+    monkeypatch.setattr(shops, "log_call", sell_before_the_first_mutation)
+    assert synced.run(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP").success
+    sold = [a for a in shops.adjustments("SHOP") if a.source == "sale"]
+    assert shown(synced)["TEE-S", 7116] == 9 - len(sold)
+    assert sold
+
+
+def test_a_run_is_requested_for_each_shop_that_we_publish_to(place: Place) -> None:
+    shops = "shop_id,shop_domain,product_store_id,inventory_master,shopify_facility_group_mode\n"
+    shops += "SHOP,a,STORE,hotwax,\nOUTLET,b,STORE,hotwax,\nPOS,c,STORE,shopify,\n"
+    place.write_reference("shopify_shop", shops)
+    moment = datetime(2026, 3, 5, 12, 15, tzinfo=UTC)
+    with dg.instance_for_test() as instance:
+        place.instance = instance
+        assert place.run("load_reference").success
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=moment)
+        asked = list(upload_recent_inventory_changes_quarter_hourly(context) or [])
+    assert [request.partition_key for request in asked if isinstance(request, dg.RunRequest)] == ["OUTLET", "SHOP"]
+    assert len({request.run_key for request in asked if isinstance(request, dg.RunRequest)}) == 2
