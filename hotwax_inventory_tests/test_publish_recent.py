@@ -1,5 +1,6 @@
 """The recent job: what has moved is sent at the cost of what has moved, and sales in flight stand where that is asked for."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -189,6 +190,8 @@ def test_a_run_is_requested_for_each_shop_that_we_publish_to(place: Place) -> No
         place.instance = instance
         assert place.run("load_reference").success
         context = dg.build_schedule_context(instance=instance, scheduled_execution_time=moment)
-        asked = list(upload_recent_inventory_changes_quarter_hourly(context) or [])
-    assert [request.partition_key for request in asked if isinstance(request, dg.RunRequest)] == ["OUTLET", "SHOP"]
-    assert len({request.run_key for request in asked if isinstance(request, dg.RunRequest)}) == 2
+        asked = upload_recent_inventory_changes_quarter_hourly(context)
+        assert isinstance(asked, Iterable)
+        requests = [request for request in asked if isinstance(request, dg.RunRequest)]
+    assert [request.partition_key for request in requests] == ["OUTLET", "SHOP"]
+    assert len({request.run_key for request in requests}) == 2

@@ -1,0 +1,192 @@
+"""Runs that die by kill -9 while they publish: the next one ends where an undisturbed one ends, and nothing was sent twice."""
+
+import os
+import random
+import shutil
+import signal
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from hotwax_inventory.definitions import defs
+from hotwax_inventory.publish import resume, sending, settling
+from hotwax_inventory.publish.sending import Sender
+from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.shopify import ShopifyClient
+from hotwax_inventory.simulator.faults import Fault
+from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.test_crashes import OWNERS, PROCESSES, Point, _arm, ended
+from hotwax_inventory_tests.test_publish import HEADER, STOCK, TARGETS, item, shown
+
+RECENT = "upload_recent_inventory_changes"
+BULK, DIRECT = "0", "1000"
+PROCESSES.set_forkserver_preload(["hotwax_inventory_tests.test_crashes", "hotwax_inventory_tests.test_publish_crashes"])
+OWNERS |= {"client": ShopifyClient, "sender": Sender, "sending": sending, "settling": settling, "resume": resume}
+
+
+def _publish(environment: dict[str, str], job: str, config: dict[str, Any], point: Point | None) -> None:
+    os.environ.update(environment)
+    if point is not None:
+        _arm(point)
+    delta = "hard_sync_delta" if job == "hard_sync" else "recent_change_delta"
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("shop", ["SHOP"])
+        defs.resolve_job_def(job).execute_in_process(
+            instance=instance,
+            run_config={"ops": {delta: {"config": config}}},
+            tags={"dagster/partition": "SHOP"},
+        )
+
+
+def published(job: str, point: Point | None = None, **config: Any) -> int:
+    """How a process ends that runs a job for the shop."""
+    names = ("HOTWAX_", "SFTP_", "SHOPIFY_", "DIRECT_")
+    environment = {name: value for name, value in os.environ.items() if name.startswith(names)}
+    # the server that the child is forked from keeps the environment of the test that started it
+    environment.setdefault("DIRECT_PUSH_LIMIT", DIRECT)
+    process = PROCESSES.Process(target=_publish, args=(environment, job, config, point))
+    process.start()
+    return ended(process)
+
+
+@pytest.fixture(scope="module")
+def stocked_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test leaves a warehouse with reference and stock for all others."""
+    return tmp_path_factory.mktemp("stocked") / "warehouse.duckdb"
+
+
+@pytest.fixture
+def place(empty_place: Place, stocked_warehouse: Path) -> Place:
+    """A place with stock, whose shop shows something else everywhere."""
+    if not stocked_warehouse.exists():
+        assert empty_place.run("load_reference").success
+        empty_place.put_reset("reset.csv", HEADER + STOCK)
+        assert empty_place.run("import_inventory").success
+        shutil.copy(Warehouse().path, stocked_warehouse)
+    empty_place.home.mkdir(exist_ok=True)
+    shutil.copy(stocked_warehouse, Warehouse().path)
+    for (sku, location), target in TARGETS.items():
+        empty_place.simulator.shops.set_level("SHOP", item(empty_place, sku), location, target + 5)
+    return empty_place
+
+
+def assert_what_is_recorded_is_what_happened(place: Place) -> None:
+    """Level by level, what Shopify has is what was there, what strangers did and what is recorded as applied."""
+    recorded = place.rows(
+        "select shopify_inventory_item_id, shopify_location_id, sum(delta)::bigint from sync_change "
+        "where outcome = 'applied' group by all order by all"
+    )
+    moved: dict[tuple[int, int], int] = defaultdict(int)
+    for adjustment in place.simulator.shops.adjustments("SHOP"):
+        if adjustment.source == "adjust":
+            moved[adjustment.item_id, adjustment.location_id] += adjustment.delta
+    assert {(one, location): delta for one, location, delta in recorded} == moved
+
+
+def move_as_a_stranger(place: Place, seed: int) -> dict[tuple[str, int], int]:
+    """Sales at some levels, as {level: units}."""
+    draw = random.Random(seed)
+    sold = {level: draw.randint(1, 3) for level in draw.sample(sorted(TARGETS), seed % 3)}
+    for (sku, location), units in sold.items():
+        place.simulator.shops.sell("SHOP", item(place, sku), location, units)
+    return sold
+
+
+# planning, before and after each send, polling, reading results, recording, closing
+POINTS = [
+    (Point("sender._begin", 1, "before"), BULK),
+    (Point("sender._begin", 1, "after"), BULK),
+    (Point("client.stage", 1, "before"), BULK),
+    (Point("client.stage", 1, "after"), BULK),
+    (Point("client.run_mutation", 1, "after"), BULK),
+    (Point("sending.store_operation", 1, "after"), BULK),
+    (Point("client.wait", 2, "after"), BULK),
+    (Point("client.download", 2, "after"), BULK),
+    (Point("sender._record", 1, "after"), BULK),
+    (Point("resume._close", 1, "before"), BULK),
+    (Point("resume._close", 1, "after"), BULK),
+    (Point("sending.classify", 1, "before"), DIRECT),
+    (Point("sending.classify", 4, "before"), DIRECT),
+    (Point("sending.classify", 9, "after"), DIRECT),
+    (Point("sender._record", 1, "after"), DIRECT),
+    (Point("resume._close", 1, "before"), DIRECT),
+    *((Point("resources.transaction", call, when), DIRECT) for call in range(4, 20, 2) for when in ("before", "after")),
+]
+SEEDS = (1, 2, 3)
+EVERYDAY = [(*POINTS[n], SEEDS[n % 3]) for n in (1, 4, 7, 9, 12, 14)]
+OTHERS = [(point, limit, seed) for point, limit in POINTS for seed in SEEDS if (point, limit, seed) not in EVERYDAY]
+
+
+@pytest.mark.parametrize(
+    ("point", "limit", "seed"),
+    [*EVERYDAY, *(pytest.param(*case, marks=pytest.mark.long) for case in OTHERS)],
+    ids=str,
+)
+def test_after_a_kill_the_next_run_sends_what_is_missing_and_nothing_twice(
+    place: Place, monkeypatch: pytest.MonkeyPatch, point: Point, limit: str, seed: int
+) -> None:
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", limit)
+    assert published("hard_sync", point, changes_per_line=1) == -signal.SIGKILL, "the point was not reached"
+    sold = move_as_a_stranger(place, seed)
+    assert published("hard_sync", changes_per_line=1) == 0
+    assert shown(place) == TARGETS
+    assert_what_is_recorded_is_what_happened(place)
+    adjusted = [a for a in place.simulator.shops.adjustments("SHOP") if a.source == "adjust"]
+    assert len(adjusted) <= len(TARGETS) + len(sold)
+    assert place.rows("select distinct status_id from sync_run where status_id in ('sending', 'unfinished')") == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "point",
+    [
+        Point("sending.classify", 2, "before"),
+        Point("sender._record", 1, "before"),
+        Point("settling._decide", 1, "after"),
+        Point("sender._begin", 2, "after"),
+        Point("resume._close", 1, "before"),
+    ],
+    ids=str,
+)
+def test_a_killed_run_of_our_movement_alone_leaves_strangers_sales_where_they_are(
+    place: Place, point: Point, seed: int
+) -> None:
+    assert published("hard_sync") == 0
+    sold_before = move_as_a_stranger(place, seed + 1)
+    place.put_reset("later.csv", HEADER + ",116,9,501\n,281,7,502\n,116,1,503\n")
+    assert place.run("import_inventory").success
+    if point.name.startswith("settling") or point.call == 2:
+        place.simulator.faults.add(
+            Fault("inventoryAdjustQuantities", "user_error", value="IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED")
+        )
+    config = {"difference_from": "last_published", "changes_per_line": 2}
+    assert published(RECENT, point, **config) == -signal.SIGKILL, "the point was not reached"
+    sold_after = move_as_a_stranger(place, seed)
+    assert published(RECENT, **config) == 0
+    moved = {("TEE-S", 7116): 9, ("TEE-S", 7000): 23, ("TEE-M", 7281): 7, ("TEE-M", 7000): 27}
+    moved |= {("TEE-L", 7116): 1, ("TEE-L", 7000): 39}
+    assert shown(place) == {
+        level: quantity - sold_before.get(level, 0) - sold_after.get(level, 0)
+        for level, quantity in (TARGETS | moved).items()
+    }
+    assert_what_is_recorded_is_what_happened(place)
+
+
+@pytest.mark.long
+def test_a_run_that_resumes_may_be_killed_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", BULK)
+    for point in (
+        Point("client.run_mutation", 1, "after"),
+        Point("resume._operations", 1, "after"),
+        Point("sender.collect", 1, "after"),
+        Point("resume._close", 1, "before"),
+    ):
+        assert published("hard_sync", point) == -signal.SIGKILL
+    assert published("hard_sync") == 0
+    assert shown(place) == TARGETS
+    assert_what_is_recorded_is_what_happened(place)
+    assert sum(call.root_field == "bulkOperationRunMutation" for call in place.simulator.shops.calls) == 1
