@@ -7,6 +7,7 @@ import duckdb
 
 from hotwax_inventory import settings
 from hotwax_inventory.ledger.atp import create_views
+from hotwax_inventory.publish.batch import load_shown
 from hotwax_inventory.publish.guards import share_alarms, snapshot_alarms
 from hotwax_inventory.publish.manifest import HARD_SYNC, Delta, Observation, add_files, store, sync_folder
 from hotwax_inventory.publish.moved import TOUCHED_SINCE, narrow_to_moved, since_seq
@@ -205,15 +206,7 @@ def _compare(
     """Make the temporary tables `published_location` and `compared`."""
     create_views(connection)
     choose_locations(scope, connection)
-    connection.execute(
-        "create or replace temp table live as select unnest($items)::bigint as shopify_inventory_item_id, "
-        "unnest($locations)::bigint as shopify_location_id, unnest($available)::integer as available",
-        {
-            "items": [item for item, _ in asked],
-            "locations": [location for _, location in asked],
-            "available": [shown.get(level) for level in asked],
-        },
-    )
+    load_shown("live", asked, shown, connection)
     connection.execute(
         COMPARED,
         scope.values()

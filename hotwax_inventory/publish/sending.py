@@ -50,10 +50,16 @@ from (
     select n.*, l.size
     from (
         select
-            unnest($line_numbers) as line_number,
-            unnest($outcomes) as outcome,
-            unnest($codes) as code,
-            unnest($faulty) as faulty
+            unnest(c.line_numbers) as line_number,
+            unnest(c.outcomes) as outcome,
+            unnest(c.codes) as code,
+            unnest(c.faulty) as faulty
+        from (
+            select from_json(
+                $columns,
+                '{"line_numbers": ["BIGINT"], "outcomes": ["VARCHAR"], "codes": ["VARCHAR"], "faulty": [["BIGINT"]]}'
+            ) as c
+        )
     ) as n
     join (
         select line_number, count(*) as size
@@ -174,6 +180,12 @@ class Sender:
         outcomes = list({outcome.line_number: outcome for outcome in found}.values())
         if not outcomes:
             return
+        columns = {
+            "line_numbers": [outcome.line_number for outcome in outcomes],
+            "outcomes": [outcome.outcome for outcome in outcomes],
+            "codes": [outcome.code for outcome in outcomes],
+            "faulty": [list(outcome.rows) if outcome.outcome == PERMANENT else [] for outcome in outcomes],
+        }
         with self._warehouse.transaction() as connection:
             connection.execute(
                 OUTCOMES,
@@ -181,10 +193,7 @@ class Sender:
                     "sync_run_id": self._sync_run_id,
                     "file_name": name,
                     "open": list(OPEN),
-                    "line_numbers": [outcome.line_number for outcome in outcomes],
-                    "outcomes": [outcome.outcome for outcome in outcomes],
-                    "codes": [outcome.code for outcome in outcomes],
-                    "faulty": [list(outcome.rows) if outcome.outcome == PERMANENT else [] for outcome in outcomes],
+                    "columns": json.dumps(columns),
                 },
             )
 

@@ -7,7 +7,15 @@ import time
 import dagster as dg
 import duckdb
 
-from hotwax_inventory.publish.batch import FILE_NAME, OPEN, PERMANENT_CODES, PLACED, SAME_KEY_CODES, DeltaFile
+from hotwax_inventory.publish.batch import (
+    FILE_NAME,
+    OPEN,
+    PERMANENT_CODES,
+    PLACED,
+    SAME_KEY_CODES,
+    DeltaFile,
+    load_shown,
+)
 from hotwax_inventory.publish.manifest import add_files, sync_folder
 from hotwax_inventory.publish.sending import Sender, outbox
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations, narrow
@@ -43,14 +51,6 @@ where c.sync_run_id = $sync_run_id
     and f.sent_at > current_timestamp - to_hours($key_hours)
     and c.attempts < $rounds
 group by c.file_name, c.line_number
-"""
-
-REREAD = """
-create or replace temp table reread as
-select
-    unnest($items) as shopify_inventory_item_id,
-    unnest($locations) as shopify_location_id,
-    unnest($available)::integer as available
 """
 
 # A line that was not answered and all of whose levels show what it asked for was worked (Shopify reference 13.7).
@@ -250,14 +250,7 @@ def _shown(levels: Levels, client: ShopifyClient) -> Shown:
 
 
 def _load(levels: Levels, shown: Shown, connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(
-        REREAD,
-        {
-            "items": [item for item, _, _ in levels],
-            "locations": [location for _, location, _ in levels],
-            "available": [shown.get((item, location)) for item, location, _ in levels],
-        },
-    )
+    load_shown("reread", [(item, location) for item, location, _ in levels], shown, connection)
 
 
 def _lines_to_ask(
