@@ -5,6 +5,7 @@ import random
 import shutil
 import signal
 from collections import defaultdict
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,18 @@ def _publish(environment: dict[str, str], job: str, config: dict[str, Any], poin
 
 def published(job: str, point: Point | None = None, **config: Any) -> int:
     """How a process ends that runs a job for the shop."""
+    return ended(publishing(job, point, **config))
+
+
+def publishing(job: str, point: Point | None = None, **config: Any) -> BaseProcess:
+    """A process that runs a job for the shop."""
     names = ("HOTWAX_", "SFTP_", "SHOPIFY_", "DIRECT_")
     environment = {name: value for name, value in os.environ.items() if name.startswith(names)}
     # the server that the child is forked from keeps the environment of the test that started it
     environment.setdefault("DIRECT_PUSH_LIMIT", DIRECT)
     process = PROCESSES.Process(target=_publish, args=(environment, job, config, point))
     process.start()
-    return ended(process)
+    return process
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +180,25 @@ def test_a_killed_run_of_our_movement_alone_leaves_strangers_sales_where_they_ar
         for level, quantity in (TARGETS | moved).items()
     }
     assert_what_is_recorded_is_what_happened(place)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("limit", [BULK, DIRECT])
+@pytest.mark.parametrize("jobs", [("hard_sync", "hard_sync"), ("hard_sync", RECENT), (RECENT, RECENT)])
+def test_runs_side_by_side_act_as_one_after_the_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch, jobs: tuple[str, str], limit: str
+) -> None:
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", limit)
+    assert published("hard_sync") == 0
+    place.put_reset("later.csv", HEADER + ",116,9,501\n,281,7,502\n,116,1,503\n")
+    assert place.run("import_inventory").success
+    both = [publishing(job, changes_per_line=1) for job in jobs]
+    assert [ended(process) for process in both] == [0, 0]
+    moved = {("TEE-S", 7116): 9, ("TEE-S", 7000): 23, ("TEE-M", 7281): 7, ("TEE-M", 7000): 27}
+    assert shown(place) == TARGETS | moved | {("TEE-L", 7116): 1, ("TEE-L", 7000): 39}
+    assert_what_is_recorded_is_what_happened(place)
+    adjusted = [a for a in place.simulator.shops.adjustments("SHOP") if a.source == "adjust"]
+    assert len(adjusted) == len(TARGETS) + 6
 
 
 @pytest.mark.long

@@ -2,7 +2,9 @@
 
 import threading
 from datetime import UTC, datetime
+from typing import Any
 
+import httpx
 import pytest
 
 from hotwax_inventory.publish import guards, settling
@@ -140,6 +142,66 @@ def test_a_run_after_one_that_lost_shopify_brings_its_delta_to_the_end(
     assert adjusted_once(stocked)
     assert stocked.rows("select status_id from sync_run") == [("finished",)]
     assert stocked.rows("select distinct outcome from sync_change") == [("applied",)]
+
+
+def silent_from(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every HTTP call from the nth on be lost: the nth on its way back, the others on their way there."""
+    sending, made = httpx.Client.send, 0
+
+    def lost(client: httpx.Client, request: httpx.Request, **named: Any) -> httpx.Response:
+        nonlocal made
+        made += 1
+        if made > call:
+            raise httpx.ConnectError("silence", request=request)
+        response = sending(client, request, **named)
+        if made == call:
+            raise httpx.ReadError("cut off", request=request)
+        return response
+
+    monkeypatch.setattr(httpx.Client, "send", lost)
+
+
+@pytest.mark.parametrize("limit", ["0", "1000"], ids=["bulk", "direct"])
+@pytest.mark.parametrize(
+    "call", [3, 9, *(pytest.param(n, marks=pytest.mark.long) for n in (*range(1, 3), *range(4, 9), *range(10, 19)))]
+)
+def test_whenever_shopify_falls_silent_the_next_run_ends_where_one_run_would(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch, call: int, limit: str
+) -> None:
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", limit)
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+    with monkeypatch.context() as silence:
+        silent_from(call, silence)
+        stocked.run("hard_sync", {"hard_sync_delta": {"changes_per_line": 2}}, shop="SHOP")
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "20")
+    assert stocked.run("hard_sync", {"hard_sync_delta": {"changes_per_line": 2}}, shop="SHOP").success
+    assert shown(stocked) == TARGETS
+    assert adjusted_once(stocked)
+
+
+@pytest.mark.parametrize("mode", ["shopify", "last_published"])
+@pytest.mark.parametrize("call", [2, 4, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 3, 5, 6, 7, 8))])
+def test_whenever_shopify_falls_silent_the_next_recent_run_sends_the_rest(
+    synced: Place, monkeypatch: pytest.MonkeyPatch, call: int, mode: str
+) -> None:
+    config = {"recent_change_delta": {"changes_per_line": 1, "difference_from": mode}}
+    reset(synced, "later", ("116", 9, "501"))
+    adjusted = len(synced.simulator.shops.adjustments("SHOP"))
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+    with monkeypatch.context() as silence:
+        silent_from(call, silence)
+        synced.run(RECENT, config, shop="SHOP")
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "20")
+    assert synced.run(RECENT, config, shop="SHOP").success
+    assert shown(synced) == TARGETS | {("TEE-S", 7116): 9, ("TEE-S", 7000): 23}
+    assert len(synced.simulator.shops.adjustments("SHOP")) == adjusted + 2
+
+
+def test_a_small_cost_bucket_only_makes_the_sync_slower(stocked: Place) -> None:
+    stocked.simulator.shops.set_bucket("SHOP", 30, 15)
+    assert stocked.run("hard_sync", {"hard_sync_delta": {"changes_per_line": 1}}, shop="SHOP").success
+    assert shown(stocked) == TARGETS
+    assert adjusted_once(stocked)
 
 
 def test_what_was_sent_longer_ago_than_shopify_keeps_keys_is_decided_by_its_levels(

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 
 from hotwax_inventory.imports.shopify_levels import find_shop, load_levels, match_products
-from hotwax_inventory.publish.delta import make_delta
+from hotwax_inventory.publish.compare import make_delta
 from hotwax_inventory.publish.target import Publication, Scope
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.shopify import BulkOperation
