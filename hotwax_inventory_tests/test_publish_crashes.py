@@ -152,7 +152,7 @@ def test_after_a_kill_the_next_run_sends_what_is_missing_and_nothing_twice(
     [
         Point("sending.classify", 2, "before"),
         Point("sender._record", 1, "before"),
-        Point("settling._decide", 1, "after"),
+        Point("settling.decide", 1, "after"),
         Point("sender._begin", 2, "after"),
         Point("resume._close", 1, "before"),
     ],

@@ -4,9 +4,11 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+import dagster as dg
 import httpx
 import pytest
 
+from hotwax_inventory.definitions import defs
 from hotwax_inventory.publish import guards, settling
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
@@ -233,6 +235,31 @@ def test_a_delta_made_while_another_was_interrupted_is_not_sent_alone(
     assert "interrupted" in stocked.failure(materialised(stocked, "hard_sync", "hard_sync_upload"))
     assert stocked.run("hard_sync", shop="SHOP").success
     assert shown(stocked) == TARGETS
+
+
+def hard_sync() -> dg.JobDefinition:
+    return defs.resolve_job_def("hard_sync")
+
+
+def test_a_retry_of_a_failed_run_brings_the_same_delta_to_its_end(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "reset_after", at_call=0))
+    job, shop_tag = dg.reconstructable(hard_sync), {"dagster/partition": "SHOP"}
+    with dg.instance_for_test() as instance:
+        instance.add_dynamic_partitions("shop", ["SHOP"])
+        with dg.execute_job(job, instance, tags=shop_tag) as failed:
+            assert not failed.success
+        stocked.simulator.faults.clear()
+        again = dg.ReexecutionOptions.from_failure(failed.run_id, instance)
+        with dg.execute_job(job, instance, tags=shop_tag, reexecution_options=again) as retried:
+            assert retried.success
+            steps = {event.step_key for event in retried.all_events if event.is_step_success}
+    assert steps == {"hard_sync_upload", "sync_verification"}
+    assert shown(stocked) == TARGETS
+    assert adjusted_once(stocked)
+    assert stocked.rows("select sync_run_id, status_id from sync_run") == [(1, "finished")]
 
 
 def test_a_line_that_is_refused_without_a_reason_for_a_row_is_parted(stocked: Place) -> None:

@@ -89,8 +89,8 @@ def send(sync_run_id: int, warehouse: Warehouse, client: ShopifyClient) -> Count
     return counts
 
 
-def resume(sync_run_id: int, run_id: str, warehouse: Warehouse, client: ShopifyClient) -> None:
-    """Bring an interrupted delta to its end, as far as Shopify lets it; then the deltas after it take over.
+def resume(sync_run_id: int, run_id: str, warehouse: Warehouse, client: ShopifyClient) -> Counter[str]:
+    """Bring an interrupted delta to its end, as far as Shopify lets it; its changes by outcome. Then later deltas take over.
 
     Raises ShopifyUnavailable, ShopifyRefused; then it is resumed again."""
     log = dg.get_dagster_logger()
@@ -112,6 +112,7 @@ def resume(sync_run_id: int, run_id: str, warehouse: Warehouse, client: ShopifyC
     settle(sync_run_id, scope, sender, warehouse, client)
     counts = _close(sync_run_id, "abandoned", warehouse)
     log.info(f"Delta {sync_run_id} came to its end: {dict(counts)}.")
+    return counts
 
 
 def _operations(sync_run_id: int, warehouse: Warehouse, client: ShopifyClient) -> dict[str, str]:

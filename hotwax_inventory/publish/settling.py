@@ -1,31 +1,20 @@
 """Changes without a final outcome: their levels are read again, and what was not answered is asked for again with the same key
-and bytes for as long as Shopify remembers keys. What was refused, or was asked for too long ago, is decided anew from the state
-of now: our numbers' and the level's."""
+and bytes for as long as Shopify remembers keys. What is open then is decided anew."""
 
 import time
 
 import dagster as dg
 import duckdb
 
-from hotwax_inventory.publish.batch import (
-    FILE_NAME,
-    OPEN,
-    PERMANENT_CODES,
-    PLACED,
-    SAME_KEY_CODES,
-    DeltaFile,
-    load_shown,
-)
-from hotwax_inventory.publish.manifest import add_files, sync_folder
+from hotwax_inventory.publish.batch import OPEN, SAME_KEY_CODES, load_shown
+from hotwax_inventory.publish.decisions import KEY_HOURS, decide
 from hotwax_inventory.publish.sending import Sender, outbox
-from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations, narrow
+from hotwax_inventory.publish.target import Scope
 from hotwax_inventory.resources import Warehouse
-from hotwax_inventory.shopify import MAX_IDS, ShopifyClient
+from hotwax_inventory.shopify import ShopifyClient
 
 # How often a change is decided anew before it is contested.
 ROUNDS = 3
-# Shopify remembers a key for 24 hours; an hour less is certain.
-KEY_HOURS = 23
 # A line that is still being worked is asked for again after this long, then twice as long.
 PAUSE_SECONDS = 2.0
 
@@ -70,145 +59,6 @@ from (
 where c.sync_run_id = $sync_run_id and c.file_name = seen.file_name and c.line_number = seen.line_number
 """
 
-MOVED = """
-create or replace temp table moved as
-select distinct c.product_id
-from sync_change as c
-join reread as r using (shopify_inventory_item_id, shopify_location_id)
-where c.sync_run_id = $sync_run_id
-"""
-
-PROMISED = f"""
-create or replace temp table promised as
-select p.product_id, p.shopify_inventory_item_id, t.shopify_location_id, t.target_quantity
-from ({TARGET}) as t
-join shopify_shop_product as p on p.shop_id = $shop_id and p.product_id = t.product_id
-where t.target_quantity between -{MOST_UNITS} and {MOST_UNITS}
-"""
-
-# Each open change beside what its level shows and what we promise now. `is_silent`: Shopify has not said what became of it.
-# `must_part`: Shopify refuses the line and does not say for which of its changes.
-OPENED = """
-create or replace temp table opened as
-with line_size as (
-    select file_name, line_number, count(*) as size, bool_or(coalesce(outcome = 'permanent', false)) as is_parted
-    from sync_change
-    where sync_run_id = $sync_run_id
-    group by file_name, line_number
-)
-select
-    c.*,
-    r.available,
-    n.target_quantity as promised_quantity,
-    case when $is_from_published then coalesce(p.quantity, r.available) else r.available end as base_quantity,
-    coalesce(
-        case c.outcome
-            when 'unknown' then c.error_code in ('NO_ANSWER', 'NO_PAYLOAD') or starts_with(c.error_code, 'NO_RESULT_')
-            when 'retryable' then list_contains($same_key, c.error_code)
-        end,
-        false
-    ) as is_silent,
-    coalesce(f.sent_at > current_timestamp - to_hours($key_hours), false) as is_remembered,
-    coalesce(
-        s.size > 1
-            and not s.is_parted
-            and (c.outcome = 'unknown' or (c.outcome = 'retryable' and list_contains($permanent, c.error_code))),
-        false
-    ) and not is_silent as must_part,
-    s.size
-from sync_change as c
-join reread as r using (shopify_inventory_item_id, shopify_location_id)
-join line_size as s on s.file_name = c.file_name and s.line_number = c.line_number
-left join sync_file as f on f.sync_run_id = c.sync_run_id and f.file_name = c.file_name
-left join promised as n
-    on n.product_id = c.product_id
-    and n.shopify_inventory_item_id = c.shopify_inventory_item_id
-    and n.shopify_location_id = c.shopify_location_id
-left join published_level as p
-    on p.shop_id = c.shop_id
-    and p.shopify_inventory_item_id = c.shopify_inventory_item_id
-    and p.shopify_location_id = c.shopify_location_id
-where c.sync_run_id = $sync_run_id
-    and (c.outcome is null or c.outcome in (select unnest($open)))
-"""
-
-# In order: a level that is gone; no word from Shopify while it remembers the key; no word, and the level says that the change was
-# made; no word, and others have moved the level too, where only our own movement may be sent; nothing is promised any more;
-# nothing is left to do; to be decided anew.
-DECIDED = """
-create or replace temp table decided as
-select
-    *,
-    case
-        when available is null then 'permanent'
-        when is_silent and is_remembered then outcome
-        when (is_silent or error_code = 'IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED') and available = observed_quantity + delta
-            then 'applied'
-        when is_silent and $is_from_published and available <> observed_quantity then 'contested'
-        when promised_quantity is null then 'permanent'
-        when promised_quantity = base_quantity then 'no_op'
-    end as decision,
-    case
-        when available is null then 'LEVEL_NOT_FOUND'
-        when decision = 'contested' then 'MOVED_WHILE_UNKNOWN'
-        when decision = 'permanent' then 'NOTHING_PROMISED'
-        else error_code
-    end as decision_code
-from opened
-"""
-
-SETTLED = """
-update sync_change as c
-set
-    outcome = d.decision,
-    error_code = d.decision_code,
-    attempts = c.attempts + 1,
-    target_quantity = if(d.decision = 'no_op', d.promised_quantity, c.target_quantity),
-    decided_at = current_timestamp
-from decided as d
-where c.sync_run_id = $sync_run_id
-    and d.decision is not null
-    and c.shopify_inventory_item_id = d.shopify_inventory_item_id
-    and c.shopify_location_id = d.shopify_location_id
-"""
-
-AGAIN = """
-create or replace temp table change as
-select
-    product_id,
-    facility_id,
-    shopify_inventory_item_id,
-    shopify_location_id,
-    promised_quantity as target_quantity,
-    available as observed_quantity,
-    promised_quantity - base_quantity as delta,
-    if(must_part, 2 * dense_rank() over (order by file_name, line_number) + (2 * line_position >= size)::integer, 0) as batch,
-    attempts + if(must_part, 0, 1) as attempts
-from decided
-where decision is null
-"""
-
-REPLANNED = f"""
-update sync_change as c
-set
-    target_quantity = n.target_quantity,
-    observed_quantity = n.observed_quantity,
-    delta = n.delta,
-    idempotency_key = l.idempotency_key,
-    file_name = {FILE_NAME},
-    line_number = l.line_number,
-    line_position = l.line_position,
-    outcome = null,
-    error_code = null,
-    attempts = n.attempts,
-    decided_at = null
-from ({PLACED}) as l
-join change as n on n.shopify_inventory_item_id = l.pair.item and n.shopify_location_id = l.pair.location
-where c.sync_run_id = $sync_run_id
-    and c.shopify_inventory_item_id = l.pair.item
-    and c.shopify_location_id = l.pair.location
-"""
-
 Levels = list[tuple[int, int, int | None]]
 Shown = dict[tuple[int, int], int]
 
@@ -228,7 +78,7 @@ def settle(sync_run_id: int, scope: Scope, sender: Sender, warehouse: Warehouse,
             shown = _shown(open_levels, client)
         with warehouse.transaction() as connection:
             _load(open_levels, shown, connection)
-            files, count = _decide(sync_run_id, scope, connection)
+            files, count = decide(sync_run_id, scope, connection)
         if files:
             sender.deliver([file.name for file in files], count, is_first=False)
     with warehouse.transaction() as connection:
@@ -270,35 +120,3 @@ def _lines_to_ask(
         if (outbox() / name).exists():
             lines.setdefault(name, set()).add(line_number)
     return lines, sum(count for name, _, count in askable if name in lines)
-
-
-def _decide(sync_run_id: int, scope: Scope, connection: duckdb.DuckDBPyConnection) -> tuple[list[DeltaFile], int]:
-    """Give open changes the outcome that their levels show, and plan the others anew: files, and changes in them."""
-    values = {"sync_run_id": sync_run_id}
-    connection.execute(MOVED, values)
-    narrow(connection)
-    choose_locations(scope, connection)
-    connection.execute(PROMISED, scope.values() | {"shop_id": scope.shop.shop_id})
-    connection.execute(
-        OPENED,
-        values
-        | {
-            "is_from_published": scope.is_from_published,
-            "key_hours": KEY_HOURS,
-            "open": list(OPEN),
-            "same_key": sorted(SAME_KEY_CODES),
-            "permanent": sorted(PERMANENT_CODES),
-        },
-    )
-    connection.execute(DECIDED, {"is_from_published": scope.is_from_published})
-    connection.execute(SETTLED, values)
-    connection.execute(AGAIN)
-    run_id, written = connection.execute(
-        "select run_id, (select count(*) from sync_file where sync_run_id = $sync_run_id) from sync_run "
-        "where sync_run_id = $sync_run_id",
-        values,
-    ).fetchall()[0]
-    prefix = f"{sync_folder(scope.shop.shop_id, sync_run_id)}/again-{written}"
-    files = add_files(sync_run_id, run_id, prefix, MAX_IDS, connection)
-    connection.execute(REPLANNED, values | {"prefix": prefix})
-    return files, connection.execute("select count(*) from change").fetchall()[0][0]

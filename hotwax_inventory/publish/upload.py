@@ -16,7 +16,7 @@ from hotwax_inventory.publish.batch import APPLIED, NO_OP
 from hotwax_inventory.publish.delta import runs_too
 from hotwax_inventory.publish.guards import require_standing
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT
-from hotwax_inventory.publish.resume import interrupted, send
+from hotwax_inventory.publish.resume import interrupted, resume, send
 from hotwax_inventory.resources import Shopify, Warehouse
 
 
@@ -74,19 +74,21 @@ def _upload(
 ) -> dg.MaterializeResult:
     shop = find_shop(context.partition_key, warehouse)
     shopify.hold_shop(shop.shop_id)
-    if runs_too(context, DELTAS[job]):
-        sync_run_id = _own_delta(shop, job, context.run.run_id, warehouse)
-    else:
-        sync_run_id = _newest_delta(shop, job, warehouse)
-    if sync_run_id is None:
+    own = _own_delta(shop, job, context.run, warehouse) if runs_too(context, DELTAS[job]) else None
+    if own is None and runs_too(context, DELTAS[job]):
         return dg.MaterializeResult(metadata={"dagster/partition_row_count": 0, "changes_confirmed": 0})
     started = time.monotonic()
-    _require_approval(sync_run_id, shop, approve, warehouse)
+    is_interrupted = own is not None and own == interrupted(shop.shop_id, warehouse)
+    sync_run_id = own if own is not None and is_interrupted else _newest_delta(shop, job, warehouse, own)
+    _require_approval(sync_run_id, shop, approve or is_interrupted, warehouse)
     with shopify.client(shop.shop_id, shop.shop_domain) as client:
         if _change_count(sync_run_id, warehouse):
             require_standing(client)
-        _claim(sync_run_id, context.run, warehouse)
-        counts = send(sync_run_id, warehouse, client)
+        if is_interrupted:
+            counts = resume(sync_run_id, context.run.run_id, warehouse, client)
+        else:
+            _claim(sync_run_id, context.run, warehouse)
+            counts = send(sync_run_id, warehouse, client)
     confirmed = counts[APPLIED] + counts[NO_OP]
     if confirmed != counts.total():
         raise NotConfirmed(_complaint(shop, sync_run_id, counts, job, warehouse))
@@ -101,18 +103,20 @@ def _upload(
     )
 
 
-def _own_delta(shop: Shop, job: str, run_id: str, warehouse: Warehouse) -> int | None:
-    """The delta that this run has made; None when nothing had moved."""
+def _own_delta(shop: Shop, job: str, run: dg.DagsterRun, warehouse: Warehouse) -> int | None:
+    """The delta that this run has made, or the run that it retries; None when nothing had moved."""
+    runs = [run_id for run_id in (run.run_id, run.parent_run_id, run.root_run_id) if run_id]
     with warehouse.transaction() as connection:
         found = connection.execute(
-            "select max(sync_run_id) from sync_run where shop_id = $shop_id and job = $job and run_id = $run_id",
-            {"shop_id": shop.shop_id, "job": job, "run_id": run_id},
+            "select max(sync_run_id) from sync_run "
+            "where shop_id = $shop_id and job = $job and run_id in (select unnest($runs))",
+            {"shop_id": shop.shop_id, "job": job, "runs": runs},
         ).fetchall()
     return found[0][0]
 
 
-def _newest_delta(shop: Shop, job: str, warehouse: Warehouse) -> int:
-    """The newest delta of the shop, if it is this job's and was not sent yet. Raises NothingToSend."""
+def _newest_delta(shop: Shop, job: str, warehouse: Warehouse, own: int | None) -> int:
+    """The newest delta of the shop, if it is this job's, the own one where there is one, and not sent yet. Raises NothingToSend."""
     with warehouse.transaction() as connection:
         found = connection.execute(
             "select sync_run_id, job, status_id from sync_run where shop_id = $shop_id order by sync_run_id desc limit 1",
@@ -122,7 +126,7 @@ def _newest_delta(shop: Shop, job: str, warehouse: Warehouse) -> int:
         raise NothingToSend(f"Shop {shop.shop_id} has no delta. Materialise {DELTAS[job]} for it first.")
     sync_run_id, made_by, status = found[0]
     named = f"The newest delta of shop {shop.shop_id} ({made_by} {sync_run_id})"
-    if made_by != job:
+    if made_by != job or own not in (None, sync_run_id):
         raise NothingToSend(
             f"{named} has overtaken those of {job}. Materialise {DELTAS[job]} again and read it, then send it."
         )

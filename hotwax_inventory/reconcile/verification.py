@@ -8,16 +8,16 @@ from hotwax_inventory.imports.shopify_levels import find_shop
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.resources import Shopify, Warehouse
 
-# What this run has sent, resumed deltas included; materialised alone, what was sent last.
+# What this run has sent, or the run that it retries, resumed deltas included; materialised alone, what was sent last.
 SENT = """
 select sync_run_id
 from sync_run
 where shop_id = $shop_id
-    and sent_by_run = coalesce(
-        (select any_value(sent_by_run) from sync_run where shop_id = $shop_id and sent_by_run = $run_id),
-        case when $is_alone then
-            (select arg_max(sent_by_run, sync_run_id) from sync_run where shop_id = $shop_id and sent_by_run is not null)
-        end
+    and (
+        list_contains($runs, sent_by_run)
+        or ($is_alone and sent_by_run = (
+            select arg_max(sent_by_run, sync_run_id) from sync_run where shop_id = $shop_id and sent_by_run is not null
+        ))
     )
 """
 
@@ -56,13 +56,13 @@ def sync_verification(
 ) -> dg.MaterializeResult:
     """One level that the run's upload touched, as Shopify shows it afterwards."""
     shop = find_shop(context.partition_key, warehouse)
-    selected = context.run.asset_selection
+    run, selected = context.run, context.run.asset_selection
     with warehouse.transaction() as connection:
         touched = connection.execute(
             TOUCHED,
             {
                 "shop_id": shop.shop_id,
-                "run_id": context.run.run_id,
+                "runs": [run_id for run_id in (run.run_id, run.parent_run_id, run.root_run_id) if run_id],
                 "is_alone": selected is not None and len(selected) == 1,
             },
         ).fetchall()
