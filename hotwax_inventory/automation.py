@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -13,8 +13,9 @@ from hotwax_inventory.files.landing import Source, ready_files
 from hotwax_inventory.files.sources import FEEDS, Feed
 from hotwax_inventory.imports.reference import ASSETS, REFERENCE_FILES
 from hotwax_inventory.imports.summary import check_specs
+from hotwax_inventory.ledger.receiving import due_shipments
 from hotwax_inventory.publish.guards import GUARDS
-from hotwax_inventory.resources import Sftp
+from hotwax_inventory.resources import Sftp, Warehouse, WarehouseBusy
 from hotwax_inventory.sftp import SftpUnavailable
 
 LOCATION = "hotwax_inventory"
@@ -25,25 +26,35 @@ IN_PROGRESS = (
     dg.DagsterRunStatus.STARTED,
 )
 # What every import runs on to, so that a file's rows are in the numbers when its run ends.
-AFTER_IMPORT = ("inventory_item_detail", "inventory_item", "facility_atp", "online_atp")
+AFTER_IMPORT = ("inventory_item_detail", "inventory_item", "kit_inventory", "facility_atp", "online_atp")
 
 
 def _with_own_checks(*assets: str) -> dg.AssetSelection:
     """The assets with the checks that they report themselves, without those that look at whole tables."""
     own = {
         **{asset: list(guards) for asset, guards in GUARDS.items()},
+        "inventory_item_detail": ["no_reset_is_held"],
         **{feed.asset: [spec.name for spec in check_specs(feed.asset)] for feed in FEEDS},
     }
     keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset in assets for name in own.get(asset, ())]
     return dg.AssetSelection.assets(*assets).without_checks() | dg.AssetSelection.checks(*keys)
 
 
+# The assets that an import materialises beside its own.
+BESIDE = {"item_receipt": ("item_fulfillment",)}
+
+
+def _up_to_atp(*assets: str) -> dg.AssetSelection:
+    """The assets, and all that makes of them what may be promised; red at the end when a file could not be read."""
+    last = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("online_atp"), "every_file_was_read"))
+    return _with_own_checks(*assets, *AFTER_IMPORT) | last
+
+
 def import_job(feed: Feed) -> UnresolvedAssetJobDefinition:
     """The job of a feed: land, import, post, and say what may be promised."""
     return dg.define_asset_job(
         feed.job,
-        selection=_with_own_checks(feed.asset, *AFTER_IMPORT)
-        | dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("online_atp"), "every_file_was_read")),
+        selection=_up_to_atp(feed.asset, *BESIDE.get(feed.asset, ())),
         description=f"HotWax: {feed.hotwax_name}, every 15 minutes. {feed.description}",
         tags={"hotwax/feed": feed.config_id, "hotwax/job": feed.hotwax_job, "hotwax/service": feed.hotwax_service},
     )
@@ -69,8 +80,42 @@ UPLOAD_RECENT = dg.define_asset_job(
     description="HotWax: Upload Recent Inventory Changes, every 15 minutes. Send what has moved since the shop's last sync.",
     tags={"hotwax/job": "UL_RCNT_INV", "hotwax/service": "bulkRecentShopifyInventroyLevel"},
 )
+PROCESS_BULK_IMPORTED_FILES = dg.define_asset_job(
+    "process_bulk_imported_files",
+    selection=_up_to_atp("data_manager_log"),
+    description="HotWax: Process Bulk Imported Files, every 5 minutes. Work off the files that were landed and left.",
+    tags={
+        "hotwax/feed": "BULK_IMPORTED_FILES",
+        "hotwax/job": "JOB_PRC_PND_DML",
+        "hotwax/service": "processPendingDataManagerJob",
+    },
+)
+KIT_INVENTORY_SETUP = dg.define_asset_job(
+    "kit_inventory_setup",
+    selection=_with_own_checks("kit_inventory", "facility_atp", "online_atp"),
+    description="HotWax: Bulk recent kit product inventory setup. How many kits the components make.",
+    tags={"hotwax/job": "BLK_RCNT_KIT_INV", "hotwax/service": "bulkKitProductInventorySetup"},
+)
+SCHEDULE_RESTOCK = dg.define_asset_job(
+    "schedule_restock",
+    selection=_up_to_atp("shipment_receipt"),
+    description="HotWax: Scheduled restock. Receive shipments: restocks at their time, inbound ones by their id.",
+    tags={
+        "hotwax/feed": "SCHEDULED_RESTOCK",
+        "hotwax/job": "JOB_SCHEDULED_RSTK",
+        "hotwax/service": "receiveAndUpdateInventoryToShopify",
+    },
+)
 IMPORT_JOBS = {feed.job: import_job(feed) for feed in FEEDS}
-JOBS = (LOAD_REFERENCE, *IMPORT_JOBS.values(), HARD_SYNC, UPLOAD_RECENT)
+JOBS = (
+    LOAD_REFERENCE,
+    *IMPORT_JOBS.values(),
+    PROCESS_BULK_IMPORTED_FILES,
+    KIT_INVENTORY_SETUP,
+    SCHEDULE_RESTOCK,
+    HARD_SYNC,
+    UPLOAD_RECENT,
+)
 
 
 def file_sensor(feed: Feed) -> dg.SensorDefinition:
@@ -97,14 +142,17 @@ def file_sensor(feed: Feed) -> dg.SensorDefinition:
             return dg.SkipReason(str(error))
         if not ready:
             return dg.SkipReason(f"{len(unsettled)} files are not settled yet." if unsettled else "No files.")
-        running = context.instance.get_runs(dg.RunsFilter(job_name=feed.job, statuses=list(IN_PROGRESS)), limit=1)
-        if running:
-            return dg.SkipReason(
-                f"{len(ready)} files are ready; {feed.job} is running already (run {running[0].run_id[:8]})."
-            )
+        if run := _in_progress(feed.job, context.instance):
+            return dg.SkipReason(f"{len(ready)} files are ready; {feed.job} is running already (run {run}).")
         return dg.RunRequest(run_key=_run_key(feed.config_id, [(f.path, f.size_bytes, f.modified_at) for f in ready]))
 
     return look
+
+
+def _in_progress(job: str, instance: dg.DagsterInstance) -> str | None:
+    """The beginning of the id of a run of the job that has not ended."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=list(IN_PROGRESS)), limit=1)
+    return runs[0].run_id[:8] if runs else None
 
 
 def _run_key(name: str, files: Sequence[tuple[str, int, float]]) -> str:
@@ -127,6 +175,52 @@ def load_reference_files(context: dg.SensorEvaluationContext) -> dg.RunRequest |
         context.update_cursor(state)
         return dg.SkipReason("The reference files have changed; they are looked at once more before they are loaded.")
     return dg.RunRequest(run_key=hashlib.sha256(state.encode()).hexdigest())
+
+
+@dg.sensor(
+    job=SCHEDULE_RESTOCK,
+    minimum_interval_seconds=30,
+    description="Starts schedule_restock up to RESTOCK_LEAD_SECONDS before a restock's time; the run waits for the moment.",
+)
+def schedule_restock_due(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """One run for all restocks whose time has come, or is about to."""
+    warehouse = Warehouse(wait_seconds=5)
+    if not warehouse.path.exists():
+        return dg.SkipReason("There is no warehouse yet.")
+    try:
+        due = due_shipments(warehouse, datetime.now(UTC) + timedelta(seconds=settings.restock_lead_seconds()))
+    except WarehouseBusy:
+        return dg.SkipReason("The warehouse is busy; restocks are looked for at the next tick.")
+    if not due:
+        return dg.SkipReason("No restock is due.")
+    if run := _in_progress("schedule_restock", context.instance):
+        return dg.SkipReason(f"{len(due)} restocks are due; schedule_restock is running already (run {run}).")
+    return dg.RunRequest(run_key=_run_key("SCHEDULED_RESTOCK", [(name, 0, at.timestamp()) for name, at in due]))
+
+
+@dg.schedule(
+    job=PROCESS_BULK_IMPORTED_FILES,
+    cron_schedule="*/5 * * * *",
+    execution_timezone="UTC",
+    description="Works off the files that were landed with schedule_now = false.",
+)
+def process_bulk_imported_files_every_5_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run for all feeds."""
+    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+
+@dg.schedule(
+    job=KIT_INVENTORY_SETUP,
+    cron_schedule="0 6 * * *",
+    execution_timezone="UTC",
+    description="Computes all kits anew, after NetSuite's reset and before the hard sync.",
+)
+def kit_inventory_setup_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run that computes all kits."""
+    return dg.RunRequest(
+        run_key=context.scheduled_execution_time.isoformat(),
+        run_config={"ops": {"kit_inventory": {"config": {"include_all": True}}}},
+    )
 
 
 def shops_with_master(instance: dg.DagsterInstance, master: str) -> list[str]:
@@ -165,19 +259,21 @@ def upload_recent_inventory_changes_quarter_hourly(
     context: dg.ScheduleEvaluationContext,
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """One run a shop; a shop whose last one has not ended yet is left to the next quarter of an hour."""
-    shops = shops_with_master(context.instance, "hotwax")
-    if not shops:
-        yield dg.SkipReason("No shop is known whose inventory_master is hotwax. Run load_reference.")
     in_progress = context.instance.get_runs(dg.RunsFilter(job_name=UPLOAD_RECENT.name, statuses=list(IN_PROGRESS)))
     busy = {run.tags.get("dagster/partition") for run in in_progress}
-    for shop_id in shops:
-        if shop_id in busy:
-            yield dg.SkipReason(f"{UPLOAD_RECENT.name} is running for shop {shop_id} already.")
-        else:
-            yield dg.RunRequest(
-                run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id
-            )
+    free = [shop_id for shop_id in shops_with_master(context.instance, "hotwax") if shop_id not in busy]
+    if not free:
+        yield dg.SkipReason(
+            "Every shop's last run is still in progress, or no shop is known whose inventory_master is hotwax."
+        )
+    for shop_id in free:
+        yield dg.RunRequest(run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id)
 
 
-SENSORS = (load_reference_files, *(file_sensor(feed) for feed in FEEDS))
-SCHEDULES = (hard_sync_daily, upload_recent_inventory_changes_quarter_hourly)
+SENSORS = (load_reference_files, *(file_sensor(feed) for feed in FEEDS), schedule_restock_due)
+SCHEDULES = (
+    process_bulk_imported_files_every_5_minutes,
+    kit_inventory_setup_daily,
+    hard_sync_daily,
+    upload_recent_inventory_changes_quarter_hourly,
+)

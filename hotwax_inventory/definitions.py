@@ -4,8 +4,18 @@ import dagster as dg
 
 from hotwax_inventory import automation
 from hotwax_inventory.files import sources
-from hotwax_inventory.imports import reference, reset, shopify_levels
-from hotwax_inventory.ledger import atp, entries
+from hotwax_inventory.imports import (
+    bulk_imported_files,
+    deltas,
+    kit_components,
+    product_facility,
+    reference,
+    reset,
+    restock,
+    shipments,
+    shopify_levels,
+)
+from hotwax_inventory.ledger import atp, entries, kits, receiving
 from hotwax_inventory.publish import delta, upload
 from hotwax_inventory.reconcile import checks, verification
 from hotwax_inventory.resources import Sftp, Shopify, Warehouse
@@ -14,8 +24,18 @@ defs = dg.Definitions(
     assets=[
         *sources.external_assets(),
         reference.reference,
+        bulk_imported_files.data_manager_log,
         reset.inventory_reset,
+        deltas.item_receipt,
+        deltas.inventory_transfer,
+        deltas.inventory_adjustment,
+        product_facility.product_facility,
+        kit_components.kit_component,
+        shipments.inbound_shipment,
+        restock.scheduled_restock,
+        receiving.shipment_receipt,
         entries.inventory_item_detail,
+        kits.kit_inventory,
         atp.atp,
         shopify_levels.shopify_inventory_level,
         shopify_levels.shopify_shop_product,

@@ -14,7 +14,7 @@ from hotwax_inventory import settings, tables
 from hotwax_inventory.sftp import SftpSession
 from hotwax_inventory.shopify import ShopifyClient
 
-LAYOUT = 1
+LAYOUT = 2
 
 # Peak memory of a process is this plus what Python, Dagster and buffers outside DuckDB's pool take: together below 1 GiB.
 MEMORY_LIMIT = "500MB"
@@ -134,7 +134,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
             for table in tables.TABLES:
                 if table not in tables.VIEWS:
                     connection.execute(table.ddl())
-            connection.execute("insert into sequence values (0)")
+            connection.execute("insert into sequence values (0, 0)")
             connection.execute("insert into warehouse_version values ($layout)", {"layout": LAYOUT})
     version = connection.execute("select max(version) from warehouse_version").fetchone()
     if version is None or version[0] != LAYOUT:

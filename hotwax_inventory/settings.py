@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import time
+import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +164,22 @@ def sync_max_snapshot_minutes() -> int:
 
 def reset_rows_keep_days() -> int:
     return _integer(os.environ, "RESET_ROWS_KEEP_DAYS", 7)
+
+
+def reset_max_zeroed_percent() -> int:
+    return _integer(os.environ, "RESET_MAX_ZEROED_PERCENT", 50)
+
+
+def restock_time_zone() -> str:
+    """The zone of the store's times of day."""
+    name = os.environ.get("RESTOCK_TIME_ZONE") or "UTC"
+    if name not in zoneinfo.available_timezones():
+        raise SettingError(f"RESTOCK_TIME_ZONE takes a zone such as America/New_York (it is {name!r}).")
+    return name
+
+
+def restock_lead_seconds() -> int:
+    return _integer(os.environ, "RESTOCK_LEAD_SECONDS", 90)
 
 
 def kits_from_components() -> bool:

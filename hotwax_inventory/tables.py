@@ -233,6 +233,157 @@ INVENTORY_RESET = Table(
     ),
     key=("log_id", "line_number"),
 )
+
+
+def _deltas(name: str, description: str) -> Table:
+    """A table of signed quantities that move both counters."""
+    return Table(
+        name,
+        description,
+        (
+            LOG_ID,
+            LINE_NUMBER,
+            PRODUCT_ID,
+            FACILITY_ID,
+            Column("quantity", "integer", "units added, or taken when negative, as the file states them"),
+            Column("location_seq_id", "varchar", "warehouse location, as the file or the job states it", optional=True),
+            Column("comments", "varchar", "free text", optional=True),
+        ),
+        key=("log_id", "line_number"),
+    )
+
+
+ITEM_RECEIPT = _deltas("item_receipt", "One accepted row of an item receipt: stock that has arrived at a facility.")
+INVENTORY_TRANSFER = _deltas("inventory_transfer", "One accepted row of a transfer: one facility's side of it.")
+INVENTORY_ADJUSTMENT = _deltas("inventory_adjustment", "One accepted row of an adjustment that the ERP has made.")
+ITEM_FULFILLMENT = Table(
+    "item_fulfillment",
+    "One accepted item fulfilment: units of an order item that have left a facility.",
+    (
+        LOG_ID,
+        LINE_NUMBER,
+        Column("order_id", "varchar", "order"),
+        Column("order_item_seq_id", "varchar", "item of the order"),
+        PRODUCT_ID,
+        FACILITY_ID,
+        Column("quantity", "integer", "units that have left"),
+        Column("is_reserved", "boolean", "whether ATP had felt the order item already, as a reservation at a facility"),
+        Column("shipped_date", "varchar", "when, as the file states it", optional=True),
+        Column("tracking_number", "varchar", "tracking numbers", optional=True),
+        Column("carrier", "varchar", "carrier", optional=True),
+        Column("shipping_method", "varchar", "shipping method", optional=True),
+    ),
+    key=("log_id", "line_number"),
+)
+PRODUCT_FACILITY_RULE = Table(
+    "product_facility_rule",
+    "One accepted row of a rule file; product_facility is what the newest of them make.",
+    (
+        LOG_ID,
+        LINE_NUMBER,
+        PRODUCT_ID,
+        FACILITY_ID,
+        Column("minimum_stock", "bigint", "safety stock or threshold; empty: not stated", optional=True),
+        Column("allow_brokering", "varchar", "Y or N; empty: not stated", optional=True),
+        Column("allow_pickup", "varchar", "Y or N; empty: not stated", optional=True),
+    ),
+    key=("log_id", "line_number"),
+)
+KIT_COMPONENT = Table(
+    "kit_component",
+    "One component of a kit, in a list that was in force for a span of time.",
+    (
+        LOG_ID,
+        LINE_NUMBER,
+        Column("product_id", "varchar", "the kit"),
+        Column("product_id_to", "varchar", "the component"),
+        Column("quantity", "integer", "units of it in one kit"),
+        Column("from_date", TIME, "since when the list is in force"),
+        Column("thru_date", TIME, "when the next list replaced it; empty: in force", optional=True),
+        CHANGED_SEQ,
+    ),
+    key=("log_id", "line_number"),
+)
+INBOUND_SHIPMENT = Table(
+    "inbound_shipment",
+    "One accepted item of an inbound shipment, as a file stated it.",
+    (
+        LOG_ID,
+        LINE_NUMBER,
+        Column("external_shipment_id", "varchar", "the shipment's id in NetSuite"),
+        Column("shipment_type_id", "varchar", "HotWax's type, such as IN_TRANSFER"),
+        Column("origin_facility_id", "varchar", "facility that sends it", optional=True),
+        Column("destination_facility_id", "varchar", "facility that gets it", optional=True),
+        PRODUCT_ID,
+        Column("quantity", "integer", "units"),
+        Column("item_external_id", "varchar", "the item's id in NetSuite", optional=True),
+        Column("tracking_number", "varchar", "tracking numbers", optional=True),
+        Column("shipment_attribute", "varchar", "NAME:VALUE", optional=True),
+    ),
+    key=("log_id", "line_number"),
+)
+SCHEDULED_RESTOCK = Table(
+    "scheduled_restock",
+    "One accepted row of a scheduled restock, as a file stated it.",
+    (
+        LOG_ID,
+        LINE_NUMBER,
+        Column("restock_name", "varchar", "name of the restock", optional=True),
+        Column("scheduled_at", TIME, "the moment from which on the facility has it"),
+        PRODUCT_ID,
+        FACILITY_ID,
+        Column("quantity", "integer", "units"),
+        Column("product_store_id", "varchar", "product store, as the file states it", optional=True),
+        Column("shop_id", "varchar", "Shopify store, as the file states it", optional=True),
+    ),
+    key=("log_id", "line_number"),
+)
+SHIPMENT = Table(
+    "shipment",
+    "One shipment that a facility is to receive: inbound, or a scheduled restock.",
+    (
+        Column("shipment_id", "varchar", "IN-<external id>, or RS-<hash of a restock's name, time, facility and shop>"),
+        Column("external_id", "varchar", "its id in NetSuite", optional=True),
+        Column("shipment_type_id", "varchar", "HotWax's type, such as IN_TRANSFER or INCOMING_SHIPMENT"),
+        Column(
+            "status_id",
+            "varchar",
+            "PURCH_SHIP_CREATED (a restock that waits), PURCH_SHIP_SHIPPED, PURCH_SHIP_RECEIVED, SHIPMENT_CANCELLED",
+        ),
+        Column("origin_facility_id", "varchar", "facility that sends it", optional=True),
+        Column("destination_facility_id", "varchar", "facility that receives it", optional=True),
+        Column("scheduled_at", TIME, "when a restock is received", optional=True),
+        Column("name", "varchar", "name of a restock", optional=True),
+        LOG_ID,
+    ),
+    key=("shipment_id",),
+)
+SHIPMENT_ITEM = Table(
+    "shipment_item",
+    "One item of a shipment.",
+    (
+        Column("shipment_id", "varchar", "the shipment"),
+        Column("shipment_item_seq_id", "varchar", "item of the shipment"),
+        PRODUCT_ID,
+        Column("quantity", "integer", "units that are to come"),
+        Column("external_id", "varchar", "its id in NetSuite", optional=True),
+        LINE_NUMBER,
+    ),
+    key=("shipment_id", "shipment_item_seq_id"),
+)
+SHIPMENT_RECEIPT = Table(
+    "shipment_receipt",
+    "One item of a shipment as it was received.",
+    (
+        Column("shipment_id", "varchar", "the shipment"),
+        Column("shipment_item_seq_id", "varchar", "item of the shipment"),
+        PRODUCT_ID,
+        FACILITY_ID,
+        Column("quantity_accepted", "integer", "units received"),
+        Column("received_at", TIME, "when, which is when they take effect"),
+    ),
+    key=("shipment_id", "shipment_item_seq_id"),
+)
 INVENTORY_ITEM_DETAIL = Table(
     "inventory_item_detail",
     "One entry of the inventory ledger: what one row changed. Entries are never altered.",
@@ -251,7 +402,18 @@ INVENTORY_ITEM_DETAIL = Table(
         LINE_NUMBER,
         Column("shipment_id", "varchar", "the shipment received, if it was one", optional=True),
         Column("order_id", "varchar", "the order fulfilled, if it was one", optional=True),
-        Column("description", "varchar", "free text of the row, or what the ledger has to say of it", optional=True),
+        Column(
+            "description",
+            "varchar",
+            "before_reset (a newer reset is known) or cut (at zero) where it applies, and the row's free text",
+            optional=True,
+        ),
+        Column(
+            "effect",
+            "varchar",
+            "reset; delta: both counters, cut at zero; movement: both counters; on_hand: a reserved unit has left",
+            optional=True,
+        ),
     ),
     key=("seq",),
 )
@@ -264,6 +426,7 @@ INVENTORY_ITEM = Table(
         Column("quantity_on_hand_total", "bigint", "units on hand"),
         Column("available_to_promise_total", "bigint", "units on hand minus reservations"),
         CHANGED_SEQ,
+        Column("last_moved_at", TIME, "time of effect of the newest row that is no reset", optional=True),
         Column("reset_at", TIME, "time of effect of the newest reset", optional=True),
         Column("reset_file_name", "varchar", "its file's name, which decides between equal times", optional=True),
         Column(
@@ -500,7 +663,10 @@ PUBLISHED_LEVEL = Table(
 SEQUENCE = Table(
     "sequence",
     "The one sequence that ledger entries and changes are numbered in.",
-    (Column("last_value", "bigint", "the last number given out"),),
+    (
+        Column("last_value", "bigint", "the last number given out"),
+        Column("kits_upto", "bigint", "kits are computed from everything up to here"),
+    ),
     key=("last_value",),
 )
 WAREHOUSE_VERSION = Table(

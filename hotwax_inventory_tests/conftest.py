@@ -113,6 +113,14 @@ class Place:
             raise_on_error=False,
         )
 
+    def succeed(
+        self, job: str, config: dict[str, dict[str, Any]] | None = None, shop: str | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """Run a job that must succeed; what it failed of otherwise is the message of the test."""
+        result = self.run(job, config, shop)
+        assert result.success, self.failure(result)
+        return result
+
     def failure(self, result: dg.ExecuteInProcessResult) -> str:
         """The text of the errors of a failed run, and of what they were caused by."""
         texts: list[str] = []

@@ -86,7 +86,7 @@ def work(files: list[File]) -> None:
     landing._register(FEED, config.source(FEED), landed, looked_at, "run", warehouse, landing.Landing())
     with warehouse.transaction() as connection:
         connection.execute("update data_manager_log set archived_at = current_timestamp where archived_at is null")
-    import_pending(reset.IMPORT, FEED.config_id, "run", warehouse)
+    import_pending((reset.IMPORT,), FEED.config_id, "run", warehouse)
     post_imported(warehouse)
 
 

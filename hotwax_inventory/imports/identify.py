@@ -18,6 +18,21 @@ IDENTIFIED = """
         from facility
         where external_id is not null
         group by external_id
+        union all
+        select 'any', name, min(facility_id), any_value(parent_facility_type_id), count(*)
+        from (
+            select name, facility_id, parent_facility_type_id, rank
+            from (
+                select facility_id as name, facility_id, parent_facility_type_id, 1 as rank from facility
+                union all
+                select external_id, facility_id, parent_facility_type_id, 2 from facility
+                union all
+                select facility_name, facility_id, parent_facility_type_id, 3 from facility
+            )
+            where name is not null
+            qualify rank = min(rank) over (partition by name)
+        )
+        group by name
     ),
     product_name as (
         select *
@@ -45,32 +60,30 @@ IDENTIFIED = """
     )
 """
 
-# Whether a row is right. What is wrong with the others is found out apart, since most rows are right and reasons are dear.
-IS_RIGHT = f"""
-    structure_reason is null
-    and facility_count = 1
-    and coalesce(parent_facility_type_id, '') <> 'VIRTUAL_FACILITY'
-    and product_count = 1
-    and coalesce(units between -{MOST_UNITS} and {MOST_UNITS}, false)
-"""
+# Whether a row is right, by parts. What is wrong with the others is found out apart, since most are right and reasons are dear.
+HAS_FACILITY = "facility_count = 1"
+HAS_STOCK_FACILITY = f"{HAS_FACILITY} and coalesce(parent_facility_type_id, '') <> 'VIRTUAL_FACILITY'"
+HAS_PRODUCT = "product_count = 1"
+HAS_QUANTITY = f"coalesce(units between -{MOST_UNITS} and {MOST_UNITS}, false)"
+IS_RIGHT = f"structure_reason is null and {HAS_STOCK_FACILITY} and {HAS_PRODUCT} and {HAS_QUANTITY}"
 
-# Column (one of ours) and reason of the first thing that is wrong with a row, as a struct.
-REFUSAL = f"""
-    case
-        when structure_reason is not null then {{'column_name': null, 'reason': structure_reason}}
+# Column (one of ours) and reason of the first thing that is wrong with a row, as a struct; the branches of a `case`.
+WRONG_STRUCTURE = "when structure_reason is not null then {'column_name': null, 'reason': structure_reason}"
+WRONG_FACILITY = """
         when coalesce(facility_key, '') = ''
-            then {{'column_name': 'external_facility_id', 'reason': 'the row names no facility'}}
+            then {'column_name': facility_column, 'reason': 'the row names no facility'}
         when facility_id is null and facility_kind = 'id'
-            then {{'column_name': 'facility_id', 'reason': 'Could not find facility with ID ' || facility_key}}
+            then {'column_name': facility_column, 'reason': 'Could not find facility with ID ' || facility_key}
         when facility_id is null
-            then {{'column_name': 'external_facility_id', 'reason': 'Could not find facility with external ID ' || facility_key}}
+            then {'column_name': facility_column, 'reason': 'Could not find facility with external ID ' || facility_key}
         when facility_count > 1
-            then {{'column_name': 'external_facility_id', 'reason': 'More than one facility has external ID ' || facility_key}}
+            then {'column_name': facility_column, 'reason': 'More than one facility has external ID ' || facility_key}
+"""
+VIRTUAL_FACILITY = """
         when parent_facility_type_id = 'VIRTUAL_FACILITY'
-            then {{
-                'column_name': if(facility_kind = 'id', 'facility_id', 'external_facility_id'),
-                'reason': 'Facility [ID: ' || facility_id || '] is virtual facility.'
-            }}
+            then {'column_name': facility_column, 'reason': 'Facility [ID: ' || facility_id || '] is virtual facility.'}
+"""
+WRONG_PRODUCT = f"""
         when coalesce(value_key, '') = ''
             then {{'column_name': 'id_value', 'reason': 'the row names no product'}}
         when type_key not in ({", ".join(f"'{kind}'" for kind in KNOWN_TYPES)})
@@ -85,43 +98,67 @@ REFUSAL = f"""
             }}
         when product_count > 1
             then {{'column_name': 'id_value', 'reason': 'More than one product has ' || shown_type || ' ' || value_key}}
+"""
+WRONG_QUANTITY = f"""
         when coalesce(stated_quantity, '') = '' then {{'column_name': 'quantity', 'reason': 'the quantity is empty'}}
         when units is null
             then {{'column_name': 'quantity', 'reason': 'the quantity is not a whole number: ' || left(stated_quantity, 100)}}
         when units not between -{MOST_UNITS} and {MOST_UNITS}
             then {{'column_name': 'quantity', 'reason': 'the quantity is beyond {MOST_UNITS:,}: ' || stated_quantity}}
-    end
 """
+NOT_POSITIVE = """
+        when units < 1 then {'column_name': 'quantity', 'reason': 'the quantity is less than one: ' || stated_quantity}
+"""
+REFUSAL = f"case {WRONG_STRUCTURE} {WRONG_FACILITY} {VIRTUAL_FACILITY} {WRONG_PRODUCT} {WRONG_QUANTITY} end"
 
 
 def keys(columns: Collection[str]) -> dict[str, str]:
     """SQL of what IDENTIFIED joins by, for files with these columns (ours): as little for each row as they need.
 
     `type_key` and `value_key` name the product, `shown_type` is the type as the file has it, `facility_kind` and
-    `facility_key` name the facility. The type of an `id_value` without an `id_type` is the parameter `default_id_type`."""
+    `facility_key` name the facility, `facility_column` says where it stands. The type of an `id_value` without an `id_type` is
+    the parameter `default_id_type`."""
     stated = "coalesce(nullif(id_type, ''), default_id_type)" if "id_type" in columns else "default_id_type"
     types, shown, values = "", "", []
     for column, kind, name in (
         ("product_id", "PRODUCTID", "productId"),
         ("netsuite_product_id", "NETSUITEPRODUCTID", "NETSUITE_PRODUCT_ID"),
+        ("product_sku", "SKU", "SKU"),
     ):
         if column in columns:
             types += f"when {column} <> '' then '{kind}' "
             shown += f"when {column} <> '' then '{name}' "
             values.append(f"nullif({column}, '')")
-    values.append("id_value")
-    by_id, by_external = "facility_id" in columns, "external_facility_id" in columns
+    if "id_value" in columns or not values:
+        values.append("id_value" if "id_value" in columns else "null::varchar")
+    kind, key, column = _facility(columns)
     return {
         "type_key": f"case {types}else {ID_TYPE.format(stated)} end" if types else ID_TYPE.format(stated),
         "shown_type": f"case {shown}else {stated} end" if shown else stated,
-        "value_key": f"coalesce({', '.join(values)})" if len(values) > 1 else "id_value",
-        "facility_kind": "case when facility_id <> '' then 'id' else 'external' end"
-        if by_id and by_external
-        else f"'{'id' if by_id else 'external'}'",
-        "facility_key": "coalesce(nullif(facility_id, ''), external_facility_id)"
-        if by_id and by_external
-        else ("facility_id" if by_id else "external_facility_id"),
+        "value_key": f"coalesce({', '.join(values)})" if len(values) > 1 else values[0],
+        "facility_kind": kind,
+        "facility_key": key,
+        "facility_column": column,
     }
+
+
+def _facility(columns: Collection[str]) -> tuple[str, str, str]:
+    """SQL of how a row names its facility (see `facility_name`), by which value, and in which column."""
+    if "facility" in columns:
+        return "'any'", "facility", "'facility'"
+    by_id, by_external = "facility_id" in columns, "external_facility_id" in columns
+    if by_id and by_external:
+        column = "case when facility_id <> '' then 'facility_id' else 'external_facility_id' end"
+        return (
+            "case when facility_id <> '' then 'id' else 'external' end",
+            "coalesce(nullif(facility_id, ''), external_facility_id)",
+            column,
+        )
+    if by_id:
+        return "'id'", "facility_id", "'facility_id'"
+    return (
+        ("'external'", "external_facility_id", "'external_facility_id'") if by_external else ("'any'", "null", "null")
+    )
 
 
 def identification_types(columns: Collection[str], id_type: str) -> list[str]:
@@ -130,4 +167,5 @@ def identification_types(columns: Collection[str], id_type: str) -> list[str]:
         return list(KNOWN_TYPES)
     types = {"PRODUCTID"} if "product_id" in columns else set()
     types |= {"NETSUITEPRODUCTID"} if "netsuite_product_id" in columns else set()
+    types |= {"SKU"} if "product_sku" in columns else set()
     return sorted(types | {id_type.replace(" ", "").replace("_", "").upper()})

@@ -2,8 +2,9 @@
 `data_manager_error`, in one transaction with the file's new status. Posting to the ledger is a later stage."""
 
 import json
+import posixpath
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -20,6 +21,7 @@ from hotwax_inventory.imports.identify import identification_types, keys
 from hotwax_inventory.imports.rows import (
     EXTRA_FIELDS,
     BadFile,
+    JsonRecords,
     Text,
     fields_relation,
     left_over,
@@ -62,6 +64,12 @@ class Import:
     columns: tuple[Column, ...]
     required: tuple[tuple[str, ...], ...]
     checked: str
+    # How a JSON file of this kind becomes the same rows; None where there is no such file.
+    json: JsonRecords | None = None
+    # Types of identification that the rows have whatever their columns, where `checked` finds the product otherwise.
+    types: tuple[str, ...] = ()
+    # SQL that brings the tables of state to what the rows of `batch` (log_id) make of them; without it the ledger does that.
+    applied: tuple[str, ...] = ()
 
 
 @dataclass
@@ -115,6 +123,9 @@ class ImportFiles(dg.Config):
     )
     id_type: str = Described("NETSUITE_PRODUCT_ID", description="type of idValue in files without an idType column")
     allow_duplicate_content: bool = Described(False, description="apply a file even if the same content came before")
+    approve: bool = Described(
+        False, description="with paths: apply these files although they look wrong, held ones (of resets) included"
+    )
     paths: list[str] = Described([], description="exactly these files, relative to SFTP_ROOT; empty: every ready file")
     configId: str | None = Described(None, description="HotWax's spelling of config_id")
     propertyResource: str | None = Described(None, description="HotWax's spelling of property_resource")
@@ -131,7 +142,12 @@ class ImportFiles(dg.Config):
 
     def parameters(self) -> dict[str, str | None]:
         """What reading the rows depends on; it is kept with the file, since they may be read by a later run."""
-        return {"id_type": self.id_type, "location_seq_id": self.location_seq_id}
+        return {
+            "id_type": self.id_type,
+            "location_seq_id": self.location_seq_id,
+            "kits": "components" if settings.kits_from_components() else "netsuite",
+            "approve": "true" if self.approve else None,
+        }
 
     def source(self, feed: Feed) -> Source:
         """What this run wants from SFTP."""
@@ -146,7 +162,7 @@ class ImportFiles(dg.Config):
             config_id=self.config_id,
             property_resource=self.property_resource,
             allow_duplicate_content=self.allow_duplicate_content,
-            parameters=json.dumps(self.parameters()),
+            parameters=json.dumps(self.parameters() | {"feed": feed.config_id}),
         )
 
 
@@ -169,34 +185,72 @@ class FeedRun:
     imported: list[Imported] = field(default_factory=list)
 
 
-def run_import(spec: Import, config: ImportFiles, run_id: str, sftp: Sftp, warehouse: Warehouse) -> FeedRun:
-    """Land the files that the config asks for, then import every pending file of its config id."""
-    done = FeedRun(land(spec.feed, config.source(spec.feed), run_id, sftp, warehouse))
+def run_import(
+    imports: Sequence[Import], config: ImportFiles, run_id: str, sftp: Sftp, warehouse: Warehouse
+) -> FeedRun:
+    """Land the files that the config asks for, then import every pending file of its config id.
+
+    `imports` are the kinds of file that the feed brings; a file is of the last of these whose columns it has."""
+    feed, source = imports[0].feed, config.source(imports[0].feed)
+    if config.location_seq_id and not any(column.name == "location_seq_id" for column in imports[0].columns):
+        dg.get_dagster_logger().warning(f"location_seq_id means nothing to {feed.job}: its rows have no location.")
+    released = _release(source, run_id, warehouse) if config.approve and config.paths else set()
+    source = replace(source, paths=tuple(path for path in source.paths if path not in released))
+    done = FeedRun(Landing() if released and not source.paths else land(feed, source, run_id, sftp, warehouse))
     if config.schedule_now:
-        done.imported = import_pending(spec, config.config_id, run_id, warehouse)
+        done.imported = import_pending(imports, config.config_id, run_id, warehouse)
     return done
+
+
+RELEASE = """
+update data_manager_log
+set
+    status_id = 'imported',
+    parameters = json_merge_patch(parameters, '{"approve": "true"}'),
+    message = 'Approved by run ' || $run_id || '.'
+where status_id = 'held' and config_id = $config_id and remote_path in (select unnest($paths))
+"""
+
+
+def _release(source: Source, run_id: str, warehouse: Warehouse) -> set[str]:
+    """Let held files go on to the ledger, where they act at their own time; the paths of those that were held."""
+    paths = {posixpath.normpath(path.lstrip("/")): path for path in source.paths}
+    with warehouse.transaction() as connection:
+        found = connection.execute(
+            "select remote_path from data_manager_log "
+            "where status_id = 'held' and config_id = $config_id and remote_path in (select unnest($paths))",
+            {"config_id": source.config_id, "paths": list(paths)},
+        ).fetchall()
+        connection.execute(
+            RELEASE, {"config_id": source.config_id, "paths": [path for (path,) in found], "run_id": run_id}
+        )
+    return {paths[path] for (path,) in found}
 
 
 PENDING = """
 select log_id, file_name, landed_path, size_bytes, effective_at, parameters
 from data_manager_log
-where config_id = $config_id and status_id = 'pending'
+where status_id = 'pending' and json_extract_string(parameters, '$.feed') = $feed and config_id = coalesce($config_id, config_id)
 order by effective_at, file_name, log_id
 """
 
 
-def import_pending(spec: Import, config_id: str, run_id: str, warehouse: Warehouse) -> list[Imported]:
-    """Import the pending files of a config id in order of effect, a batch of small ones or one large one a transaction."""
+def import_pending(
+    imports: Sequence[Import], config_id: str | None, run_id: str, warehouse: Warehouse
+) -> list[Imported]:
+    """Import the pending files of a feed in order of effect, a batch of small ones or one large one a transaction.
+
+    `config_id` picks those that came under one; None takes all."""
     done: list[Imported] = []
     with warehouse.connect() as connection, settings.temporary_folder() as scratch:
-        rows = connection.execute(PENDING, {"config_id": config_id}).fetchall()
+        rows = connection.execute(PENDING, {"feed": imports[0].feed.config_id, "config_id": config_id}).fetchall()
         for batch in _batches([PendingFile(*row) for row in rows]):
             try:
-                done += _import_batch(spec, batch, run_id, connection, Path(scratch))
+                done += _import_batch(imports, batch, run_id, connection, Path(scratch))
             except duckdb.InvalidInputException:
                 # one of them cannot be read after all: each on its own, to find out which
                 for file in batch:
-                    done += _import_batch(spec, [file], run_id, connection, Path(scratch))
+                    done += _import_batch(imports, [file], run_id, connection, Path(scratch))
     return done
 
 
@@ -212,37 +266,64 @@ def _batches(files: Sequence[PendingFile]) -> Iterator[list[PendingFile]]:
 
 
 def _import_batch(
-    spec: Import, files: list[PendingFile], run_id: str, connection: duckdb.DuckDBPyConnection, scratch: Path
+    imports: Sequence[Import],
+    files: list[PendingFile],
+    run_id: str,
+    connection: duckdb.DuckDBPyConnection,
+    scratch: Path,
 ) -> list[Imported]:
     done = {file.log_id: Imported(file.log_id, file.file_name) for file in files}
-    texts: dict[int, tuple[PendingFile, Text]] = {}
-    types: set[str] = set()
+    kinds: dict[str, dict[int, tuple[PendingFile, Text]]] = {spec.table.name: {} for spec in imports}
+    headers: dict[int, tuple[str, ...]] = {}
     started_at = datetime.now(UTC)
     for file in files:
         try:
-            folder = scratch / str(file.log_id)
-            folder.mkdir(exist_ok=True)
-            text = read_text(settings.home() / file.landed_path, folder)
-            types.update(identification_types(_positions(spec, text), str(json.loads(file.parameters).get("id_type"))))
-            texts[file.log_id] = file, text
+            spec, text = _read(imports, file, scratch, connection)
+            kinds[spec.table.name][file.log_id] = file, text
+            headers[file.log_id] = text.own_header
         except BadFile as error:
             done[file.log_id].failure = str(error)
     try:
         with transaction(connection):
-            if texts:
-                _import_rows(spec, texts, sorted(types), scratch, connection, done)
-            _finish(spec, list(done.values()), run_id, started_at, connection)
-            for file in files:
-                if done[file.log_id].refused:
-                    write_failed_records(file, texts[file.log_id][1].header, connection)
+            connection.execute(
+                "create or replace temp table batch as select unnest($log_ids) as log_id", {"log_ids": [*done]}
+            )
+            for spec in imports:
+                if texts := kinds[spec.table.name]:
+                    _import_rows(spec, texts, scratch, connection, done)
+                    for statement in spec.applied:
+                        connection.execute(statement)
+                    for file, _ in texts.values():
+                        if done[file.log_id].refused:
+                            write_failed_records(file, headers[file.log_id], connection)
+            _finish(imports[0], list(done.values()), run_id, started_at, connection)
     except duckdb.InvalidInputException as error:
         if len(files) > 1:
             raise
         only = Imported(files[0].log_id, files[0].file_name, failure=f"DuckDB cannot read it: {_beginning(error)}")
         with transaction(connection):
-            _finish(spec, [only], run_id, started_at, connection)
+            _finish(imports[0], [only], run_id, started_at, connection)
         return [only]
     return list(done.values())
+
+
+def _read(
+    imports: Sequence[Import], file: PendingFile, scratch: Path, connection: duckdb.DuckDBPyConnection
+) -> tuple[Import, Text]:
+    """The kind of file that it is, and its text. Raises BadFile."""
+    folder = scratch / str(file.log_id)
+    folder.mkdir(exist_ok=True)
+    records = next((spec.json for spec in imports if spec.json), None)
+    text = read_text(settings.home() / file.landed_path, folder, records, connection)
+    for spec in reversed(imports):
+        try:
+            _positions(spec, text)
+        except BadFile:
+            if spec is imports[0]:
+                raise
+        else:
+            return spec, text
+    raise AssertionError("the first kind of file either fits or says why not")
 
 
 def _file_row(spec: Import, file: PendingFile, text: Text) -> str:
@@ -280,7 +361,9 @@ def _refused_row(spec: Import, file: PendingFile, text: Text, left: Text) -> str
     own = [f"c{i}" for i in range(width)]
     extras = [f"c{i}" for i in range(width, width + EXTRA_FIELDS)]
     kept = [
-        f"coalesce({name}, '')" for name, title in zip(own, text.header, strict=True) if normalised(title) != "reason"
+        f"coalesce({name}, '')"
+        for name, title in zip(own, text.own_header, strict=False)
+        if normalised(title) != "reason"
     ]
     if _has_free_end(spec, positions, width):
         kept[-1] = f"concat_ws(',', {', '.join([own[-1], *extras])})"
@@ -291,13 +374,16 @@ def _refused_row(spec: Import, file: PendingFile, text: Text, left: Text) -> str
         "replace(x, chr(30), chr(10))"
     )
     as_it_came = quoted if text.is_copy else "x"
+    raw_row = f"array_to_string(list_transform([{', '.join([*own, *extras])}], lambda x: {as_it_came}), ',')"
+    if text.is_json:
+        raw_row = f"c{width - 1}"
     spelled = json.dumps({column: text.header[position] for column, position in positions.items()})
     return f"""
         select
             {file.log_id}::bigint as log_id,
             line_number,
             {sql_text(spelled)} as spelled,
-            array_to_string(list_transform([{", ".join([*own, *extras])}], lambda x: {as_it_came}), ',') as raw_row,
+            {raw_row} as raw_row,
             array_to_string(list_transform(list_concat([{", ".join(kept)}], {beyond}), lambda x: {quoted}), ',') as failed_record
         from ({fields_relation(left, EXTRA_FIELDS)})"""
 
@@ -327,11 +413,18 @@ def _positions(spec: Import, text: Text) -> dict[str, int]:
 def _import_rows(
     spec: Import,
     texts: dict[int, tuple[PendingFile, Text]],
-    types: list[str],
     scratch: Path,
     connection: duckdb.DuckDBPyConnection,
     done: dict[int, Imported],
 ) -> None:
+    types = sorted(
+        {
+            kind
+            for file, text in texts.values()
+            for kind in spec.types
+            or identification_types(_positions(spec, text), str(json.loads(file.parameters).get("id_type")))
+        }
+    )
     file_row = " union all ".join(_file_row(spec, file, text) for file, text in texts.values())
     connection.execute(
         f"with file_row as ({file_row}) insert into {spec.table.name} select {spec.table.column_list()} from ({spec.checked}) "
@@ -393,14 +486,19 @@ def _refused_sql(spec: Import, incomplete: list[tuple[PendingFile, Text, Text]])
 FINISH = """
 update data_manager_log as l
 set
-    status_id = case when d.failure is not null then 'failed' else 'imported' end,
+    status_id = case
+        when d.failure is not null then 'failed'
+        when not $is_applied then 'imported'
+        when d.refused > 0 then 'finished_with_errors'
+        else 'finished'
+    end,
     total_record_count = d.rows,
     failed_record_count = d.refused,
     ignored_record_count = d.ignored,
     started_at = $started_at,
-    finished_at = case when d.failure is not null then current_timestamp end,
+    finished_at = case when d.failure is not null or $is_applied then current_timestamp end,
     run_id = $run_id,
-    message = d.failure
+    message = coalesce(d.failure, case when $is_applied and d.rows = 0 then 'The file has a header and no rows.' end)
 from (
     select
         unnest($log_ids) as log_id,
@@ -430,6 +528,7 @@ def _finish(
             "refused": [file.refused for file in done],
             "ignored": [file.ignored for file in done],
             "failures": failures,
+            "is_applied": bool(spec.applied),
             "started_at": started_at,
             "run_id": run_id,
         },

@@ -71,13 +71,23 @@ def _time(column: str) -> Rule:
     )
 
 
+# What has been fulfilled is not open any more, whatever the file still says (design 8.5).
+QUEUE_QUANTITY = """greatest(0, staged.quantity::integer - coalesce(
+    (
+        select sum(f.quantity)
+        from item_fulfillment as f
+        join data_manager_log as l on l.log_id = f.log_id and l.status_id in ('finished', 'finished_with_errors')
+        where f.order_id = staged.order_id and f.order_item_seq_id = staged.order_item_seq_id
+    ),
+    0
+))"""
 # An order item that is loaded again as it was has not moved.
-QUEUE_CHANGED_SEQ = """coalesce(
+QUEUE_CHANGED_SEQ = f"""coalesce(
     (
         select q.changed_seq
         from replaced as q
         where (q.order_id, q.order_item_seq_id, q.product_id, q.facility_id, q.quantity, q.product_store_id)
-            = (staged.order_id, staged.order_item_seq_id, staged.product_id, staged.facility_id, staged.quantity::integer,
+            = (staged.order_id, staged.order_item_seq_id, staged.product_id, staged.facility_id, {QUEUE_QUANTITY},
                 staged.product_store_id)
     ),
     (select last_value + 1 from sequence)
@@ -174,7 +184,7 @@ REFERENCE_FILES = (
         tables.VIRTUAL_QUEUE_ITEM,
         ("order_id", "order_item_seq_id", "product_id", "facility_id", "quantity", "product_store_id"),
         ("order_id", "order_item_seq_id", "product_id", "facility_id", "quantity", "product_store_id"),
-        {"quantity": "quantity::integer", "changed_seq": QUEUE_CHANGED_SEQ},
+        {"quantity": QUEUE_QUANTITY, "changed_seq": QUEUE_CHANGED_SEQ},
         (
             _known("product_id", "product"),
             _known("facility_id", "facility"),

@@ -6,7 +6,7 @@ left alone. HotWax reference 3.3 has the seven header variants."""
 import dagster as dg
 from pydantic import Field
 
-from hotwax_inventory import settings, tables
+from hotwax_inventory import tables
 from hotwax_inventory.files import sources
 from hotwax_inventory.imports import summary
 from hotwax_inventory.imports.identify import IDENTIFIED, IS_RIGHT, REFUSAL
@@ -80,8 +80,7 @@ class ResetFiles(ImportFiles):
     )
 
     def parameters(self) -> dict[str, str | None]:
-        kits = "components" if settings.kits_from_components() else "netsuite"
-        return super().parameters() | {"reset_by": self.reset_by.value, "kits": kits}
+        return super().parameters() | {"reset_by": self.reset_by.value}
 
 
 @dg.asset(
@@ -95,4 +94,4 @@ def inventory_reset(
     context: dg.AssetExecutionContext, config: ResetFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One accepted row of a reset file: a count that the ERP states for a product at a facility."""
-    return summary.result(run_import(IMPORT, config, context.run.run_id, sftp, warehouse), IMPORT, warehouse)
+    return summary.result(run_import((IMPORT,), config, context.run.run_id, sftp, warehouse), IMPORT, warehouse)

@@ -1,4 +1,5 @@
-"""A landed CSV becomes a relation of text columns, one row a record, with the physical line where each record starts.
+"""A landed file becomes a relation of text columns, one row a record, with the physical line where each record starts (in JSON,
+its ordinal).
 
 DuckDB reads the fields; what it cannot tell (encodings, NUL bytes, quotes that run over lines, blank lines) is settled before,
 in one pass over the bytes, which writes a decoded copy only when the file needs one."""
@@ -29,6 +30,10 @@ MOST_FIELD_CHARACTERS = 1_000_000
 EXTRA_FIELDS = 16
 
 
+# No element of a list may be larger than this.
+MOST_JSON_BYTES = 1 << 25
+
+
 class BadFile(ValueError):
     """A file that cannot be read at all; the message says why. Nothing of it is applied."""
 
@@ -45,10 +50,32 @@ class Text:
     most_rows: int
     is_copy: bool
     has_odd_blanks: bool
+    # Then the last column is the record as it came.
+    is_json: bool = False
+
+    @property
+    def own_header(self) -> tuple[str, ...]:
+        return self.header[:-1] if self.is_json else self.header
 
 
-def read_text(landed: Path, scratch: Path) -> Text:
-    """The text of a landed file; a decoded copy goes to `scratch` if one is needed. Raises BadFile."""
+@dataclass(frozen=True)
+class JsonRecords:
+    """How the elements of a JSON list become records: SQL over `element` (ordinal, content) that yields, in this order, the
+    columns `header` as text and `record`, the record as it came; it keeps the order of the list by its column `place`."""
+
+    header: tuple[str, ...]
+    sql: str
+
+
+def read_text(
+    landed: Path,
+    scratch: Path,
+    records: JsonRecords | None = None,
+    connection: duckdb.DuckDBPyConnection | None = None,
+) -> Text:
+    """The text of a landed file; a decoded copy goes to `scratch` if one is needed. Raises BadFile.
+
+    A JSON list becomes its `records`, for which a connection is needed."""
     with landed.open("rb") as file:
         head = file.read(4)
     if not head:
@@ -59,6 +86,8 @@ def read_text(landed: Path, scratch: Path) -> Text:
         )
     source = _inflated(landed, scratch) if head.startswith(b"\x1f\x8b") else landed
     look = _look(source)
+    if records is not None and connection is not None and _is_json(source, look.encoding):
+        return _json_text(source, look, scratch, records, connection)
     if look.is_plain:
         with source.open("rb") as file:
             first = file.readline(BLOCK_BYTES).decode("utf-8-sig").rstrip("\r\n")
@@ -114,6 +143,60 @@ def _is_plain(block: bytes) -> bool:
     if any(mark in block for mark in (b'"', b"\n\n", b"\n\r\n", b"\x1c", b"\x1e", b"\x1f")):
         return False
     return b"\r" not in block or block.rstrip(b"\r").count(b"\r") == block.count(b"\r\n")
+
+
+def _is_json(source: Path, encoding: str) -> bool:
+    with source.open(encoding=encoding, errors="replace") as file:
+        return file.read(4096).lstrip()[:1] in ("[", "{")
+
+
+def _json_text(
+    source: Path, look: _Look, scratch: Path, records: JsonRecords, connection: duckdb.DuckDBPyConnection
+) -> Text:
+    """Write the records of a JSON list one a line, as `_decoded` writes those of a CSV."""
+    plain = scratch / f"{source.stem}.json"
+    _check_json(source, look.encoding, plain)
+    names = [f"c{i}" for i in range(len(records.header))]
+    fields = ", ".join(
+        f"coalesce(replace(replace(replace(replace({name}, chr(13), ''), chr(10), '{NEWLINE}'), '{SEPARATOR}', ' '), "
+        f"'{NO_NULL}', ' '), '')"
+        for name in [*names, "record"]
+    )
+    target = scratch / f"{source.stem}.decoded"
+    try:
+        rows = connection.execute(
+            f"""
+            copy (
+                with element as (
+                    select row_number() over () as ordinal, json as content
+                    from read_json_objects({sql_text(str(plain))}, format = 'array', maximum_object_size = {MOST_JSON_BYTES})
+                ),
+                record as ({records.sql})
+                select concat_ws('{SEPARATOR}', row_number() over (order by place), {fields})
+                from record as r ({", ".join([*names, "record", "place"])})
+                order by place
+            ) to {sql_text(str(target))} (format csv, header false, delimiter '{NO_NULL}', quote '', escape '')
+            """
+        ).fetchall()[0][0]
+    except (duckdb.InvalidInputException, duckdb.OutOfRangeException) as error:
+        reason = re.sub(r'"[^"]*[/\\][^"]*"', "the file", str(error).split("\n")[0])
+        raise BadFile(f"The file is not JSON: {reason[:200]}.") from error
+    return Text(target, (*records.header, "record"), 0, rows, is_copy=True, has_odd_blanks=True, is_json=True)
+
+
+def _check_json(source: Path, encoding: str, plain: Path) -> None:
+    """Copy a JSON file as UTF-8 without byte order mark; raises BadFile where it is no list, or does not end as one."""
+    end = ""
+    with source.open(encoding=encoding) as file, plain.open("w", encoding="utf-8") as copy:
+        while block := file.read(BLOCK_BYTES):
+            if not end:
+                block = block.lstrip()
+                if block.startswith("{"):
+                    raise BadFile('The file is one JSON object; a list is needed: put "[" and "]" around it.')
+            copy.write(block)
+            end = block.rstrip()[-1:] or end
+    if end != "]":
+        raise BadFile("The JSON list has no end: the file is cut off.")
 
 
 def _inflated(landed: Path, scratch: Path) -> Path:

@@ -54,10 +54,7 @@ def result(done: FeedRun, spec: Import, warehouse: Warehouse) -> dg.MaterializeR
         "rows_applied": sum(file.rows - file.refused - file.ignored for file in imported if not file.failure),
         "rows_refused": sum(file.refused for file in imported),
         "rows_ignored": sum(file.ignored for file in imported),
-        "files_in_this_run": markdown_table(
-            ("file", "rows", "refused", "ignored", "what happened"),
-            [(f.file_name, f.rows, f.refused, f.ignored, f.failure or "imported") for f in imported],
-        ),
+        "files_in_this_run": files_table(imported),
     }
     if refused:
         metadata["first_refused_rows"] = markdown_table(("file", "line", "column", "reason", "row"), refused)
@@ -66,7 +63,23 @@ def result(done: FeedRun, spec: Import, warehouse: Warehouse) -> dg.MaterializeR
         metadata["failed_records"] = dg.MetadataValue.path(str(folder))
     if done.landing.left:
         metadata["left_on_sftp"] = markdown_table(("path", "why"), list(done.landing.left.items()))
-    return dg.MaterializeResult(metadata=metadata, check_results=_checks(done, spec.feed.asset))
+    return dg.MaterializeResult(
+        asset_key=spec.feed.asset, metadata=metadata, check_results=_checks(done, spec.feed.asset)
+    )
+
+
+def files_table(imported: Sequence[Imported]) -> dg.MarkdownMetadataValue:
+    """What became of each file of a run."""
+    return markdown_table(
+        ("file", "rows", "refused", "ignored", "what happened"),
+        [(f.file_name, f.rows, f.refused, f.ignored, f.failure or "imported") for f in imported],
+    )
+
+
+def row_count(spec: Import, warehouse: Warehouse) -> int:
+    """How many accepted rows of the kind there are."""
+    with warehouse.transaction() as connection:
+        return connection.execute(f"select count(*) from {spec.table.name}").fetchall()[0][0]
 
 
 def failures(imported: Sequence[Imported]) -> list[Imported]:

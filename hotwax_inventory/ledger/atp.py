@@ -11,8 +11,10 @@ from hotwax_inventory.resources import Warehouse
 FACILITY_ATP = """
 create or replace view facility_atp as
 with counted as (
+    -- a kit that NetSuite counted once and that is derived now counts once
     select product_id, facility_id, available_to_promise_total, changed_seq
     from inventory_item
+    where product_id not in (select product_id from kit_inventory)
     union all
     select product_id, facility_id, available_to_promise_total, changed_seq
     from kit_inventory
@@ -119,7 +121,7 @@ def create_views(connection: duckdb.DuckDBPyConnection) -> None:
             metadata=table.metadata,
         )
         for table, deps in (
-            (tables.FACILITY_ATP, ["inventory_item"]),
+            (tables.FACILITY_ATP, ["inventory_item", "kit_inventory", "product_facility"]),
             (
                 tables.ONLINE_ATP,
                 ["facility_atp", "facility", "facility_group", "product_store", "virtual_queue_item"],

@@ -1,9 +1,9 @@
-"""The inventory ledger and the stock that it adds up to. Nothing else writes either.
+"""The inventory ledger and the stock that it adds up to: imported files are posted here, and nothing else writes either.
 
-A key's state is the fold of its events in order of effect: time, then file name, then line (design 8.12); between two files of
-one name and time the one modified later counts. Here are the resets: the newest one counts, and its entry is what it changes. An
-older one changes nothing and makes no entry."""
+`ledger.fold` says what rows change. Small files are posted many at a time; a large reset, whose keys mostly have nothing newer,
+goes by joins alone, which is what makes ten million rows a matter of seconds."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import dagster as dg
@@ -11,10 +11,42 @@ import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.summary import markdown_table
+from hotwax_inventory.ledger.fold import apply_events
 from hotwax_inventory.resources import Warehouse, transaction
 
 # From this share of all keys on, writing the whole state anew is cheaper than merging into it.
 REBUILD_SHARE = 5
+# Files are posted together up to this many rows; a reset of as many is posted by itself.
+BATCH_ROWS = 200_000
+# A reset is not looked at as suspicious when it meets fewer keys with stock.
+FEWEST_STOCKED_KEYS = 1000
+
+DELTA_TABLES = ("item_receipt", "inventory_transfer", "inventory_adjustment")
+# What the ledger takes from each table of accepted rows, as ledger.fold wants it.
+ROWS = {
+    "inventory_reset": """
+        select log_id, line_number, product_id, facility_id, 'reset' as effect, reset_by, quantity,
+            'VAR_EXT_RESET' as reason_enum_id, null::varchar as order_id, comments
+        from (
+            select *, max(line_number) over (partition by log_id, product_id, facility_id) as last_line
+            from inventory_reset
+            where log_id in (select log_id from posting)
+        )
+        where line_number = last_line""",
+    "item_fulfillment": """
+        select log_id, line_number, product_id, facility_id, if(is_reserved, 'on_hand', 'movement') as effect,
+            null as reset_by, -quantity as quantity, 'SALES_SHIPMENT' as reason_enum_id, order_id, null as comments
+        from item_fulfillment
+        where log_id in (select log_id from posting)""",
+    **{
+        table: f"""
+        select log_id, line_number, product_id, facility_id, 'delta' as effect, null as reset_by, quantity,
+            'VAR_INTEGR' as reason_enum_id, null as order_id, comments
+        from {table}
+        where log_id in (select log_id from posting)"""
+        for table in DELTA_TABLES
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -27,26 +59,231 @@ class Posted:
     units: int
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """An imported file that waits to be posted: its rows, and the last line that one of them stands on."""
+
+    log_id: int
+    rows: int
+    last_line: int
+    is_reset: bool
+    may_be_held: bool
+
+
 def post_imported(warehouse: Warehouse) -> list[Posted]:
-    """Post every imported file, one after the other in order of effect, and mark it finished in the same transaction."""
+    """Post every imported file in order of effect, and mark it finished in the same transaction."""
     posted: list[Posted] = []
     with warehouse.connect() as connection:
         # rows are numbered by now; without regard to their order large writes take two thirds of the time and less memory
         connection.execute("set preserve_insertion_order = false")
-        for (log_id,) in connection.execute(WAITING).fetchall():
+        for batch in _batches(_waiting(connection)):
             with transaction(connection):
-                posted.append(_post(log_id, connection))
+                posted += _post(batch, connection)
         with transaction(connection):
             _remove_old_rows(connection)
     return posted
 
 
-WAITING = """
-select log_id
-from data_manager_log
-where status_id = 'imported'
-order by effective_at, file_name, remote_modified_at, log_id
+WAITING = f"""
+with accepted as (
+    {
+    " union all ".join(
+        f"select log_id, line_number, {'quantity' if table == 'inventory_reset' else 'null'} as reset_to from {table}"
+        for table in ROWS
+    )
+}
+)
+select
+    log_id,
+    count(a.log_id) as row_count,
+    coalesce(max(a.line_number), 0) as last_line,
+    count(a.reset_to) > 0 as is_reset,
+    count(*) filter (a.reset_to <= 0) * 100 > $fewest * $percent
+        and coalesce(json_extract_string(l.parameters, '$.approve'), 'false') <> 'true' as may_be_held
+from data_manager_log as l
+left join accepted as a using (log_id)
+where l.status_id = 'imported'
+group by log_id, effective_at, file_name, remote_modified_at, config_id, parameters
+order by effective_at, file_name, remote_modified_at, config_id, log_id
 """
+
+
+def _waiting(connection: duckdb.DuckDBPyConnection) -> list[Waiting]:
+    if connection.execute("select count(*) from data_manager_log where status_id = 'imported'").fetchall() == [(0,)]:
+        return []
+    found = connection.execute(
+        WAITING, {"fewest": FEWEST_STOCKED_KEYS, "percent": settings.reset_max_zeroed_percent()}
+    ).fetchall()
+    return [Waiting(*row) for row in found]
+
+
+def _batches(files: list[Waiting]) -> Iterator[list[Waiting]]:
+    batch: list[Waiting] = []
+    for file in files:
+        alone = file.may_be_held or (file.is_reset and file.rows >= BATCH_ROWS)
+        if batch and (alone or sum(f.rows for f in batch) + file.rows > BATCH_ROWS):
+            yield batch
+            batch = []
+        batch.append(file)
+        if alone:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+# The files; `seq_base` gives each of their lines a number of its own in the one sequence.
+POSTING = """
+create or replace temp table posting as
+select
+    l.log_id,
+    l.config_id,
+    l.effective_at,
+    l.file_name,
+    l.remote_modified_at as modified_at,
+    f.seq_base + s.last_value as seq_base
+from data_manager_log as l
+join (select unnest($log_ids) as log_id, unnest($seq_bases) as seq_base) as f using (log_id)
+cross join sequence as s
+"""
+
+EVENTS = """
+select
+    p.seq_base + r.line_number as seq, r.product_id, r.facility_id, r.effect, r.quantity, r.reset_by, r.reason_enum_id,
+    p.effective_at, p.file_name, p.modified_at, p.config_id, r.log_id, r.line_number, null::varchar as shipment_id,
+    r.order_id, r.comments
+from ({rows}) as r
+join posting as p on p.log_id = r.log_id
+"""
+
+FINISHED = """
+update data_manager_log
+set
+    status_id = case when failed_record_count > 0 then 'finished_with_errors' else 'finished' end,
+    finished_at = current_timestamp,
+    message = case when total_record_count = 0 then 'The file has a header and no rows.' end
+where log_id in (select log_id from posting)
+"""
+
+POSTED = """
+select p.log_id, count(d.seq), coalesce(sum(abs(d.available_to_promise_diff)), 0)::bigint
+from posting as p
+left join inventory_item_detail as d on d.log_id = p.log_id and d.seq > (select last_value from sequence)
+group by p.log_id
+order by min(p.seq_base)
+"""
+
+
+def _post(batch: list[Waiting], connection: duckdb.DuckDBPyConnection) -> list[Posted]:
+    bases = [sum(file.last_line for file in batch[:i]) for i in range(len(batch))]
+    connection.execute(POSTING, {"log_ids": [file.log_id for file in batch], "seq_bases": bases})
+    if batch[0].may_be_held and _held(batch[0].log_id, connection):
+        return []
+    if batch[0].is_reset and batch[0].rows >= BATCH_ROWS:
+        _post_large_reset(batch[0].rows, connection)
+    elif sum(file.rows for file in batch):
+        apply_events(EVENTS.format(rows=" union all ".join(ROWS.values())), connection, is_ordered=len(batch) == 1)
+    connection.execute(CLOSED)
+    connection.execute(FINISHED)
+    if any(file.is_reset for file in batch):
+        connection.execute(CANCELLED)
+    rows = {file.log_id: file.rows for file in batch}
+    posted = [Posted(log_id, rows[log_id], *did) for log_id, *did in connection.execute(POSTED).fetchall()]
+    connection.execute(
+        "update sequence set last_value = last_value + $lines", {"lines": bases[-1] + batch[-1].last_line}
+    )
+    connection.execute("drop table posting")
+    return posted
+
+
+# A fulfilled order item is open by so much less; a later load of the reference leaves that out, too.
+CLOSED = """
+update virtual_queue_item as q
+set
+    quantity = greatest(0, q.quantity - f.quantity),
+    changed_seq = f.seq
+from (
+    select r.order_id, r.order_item_seq_id, sum(r.quantity) as quantity, max(p.seq_base + r.line_number) as seq
+    from item_fulfillment as r
+    join posting as p on p.log_id = r.log_id
+    group by r.order_id, r.order_item_seq_id
+) as f
+where f.order_id = q.order_id and f.order_item_seq_id = q.order_item_seq_id
+"""
+
+# What a reset would take to zero, of the keys that have something to sell at the facilities that it names.
+ZEROED = """
+with counted as (
+    select
+        r.product_id,
+        r.facility_id,
+        arg_max(r.quantity, r.line_number) as quantity,
+        arg_max(r.reset_by, r.line_number) as reset_by
+    from inventory_reset as r
+    where r.log_id = $log_id
+    group by r.product_id, r.facility_id
+)
+select
+    count(*) as stocked,
+    count(*) filter (
+        c.quantity + if(c.reset_by = 'QOH', i.available_to_promise_total - i.quantity_on_hand_total, 0) <= 0
+        and coalesce(i.reset_at < (select effective_at from posting), true)
+    ) as zeroed
+from inventory_item as i
+left join counted as c on c.product_id = i.product_id and c.facility_id = i.facility_id
+where i.available_to_promise_total > 0
+    and i.facility_id in (select facility_id from counted)
+"""
+
+HELD = """
+update data_manager_log
+set status_id = 'held', message = $message
+where log_id = $log_id
+"""
+
+# A held reset is of no use any more once a newer one has named all its facilities.
+CANCELLED = """
+update data_manager_log as h
+set
+    status_id = 'cancelled',
+    finished_at = current_timestamp,
+    message = 'Cancelled: a newer reset of the same facilities was posted, file ' || n.log_id || '.'
+from (
+    select held.log_id as held_log_id, max(p.log_id) as log_id
+    from data_manager_log as held
+    join posting as p
+        on (p.effective_at, p.file_name, p.modified_at) > (held.effective_at, held.file_name, held.remote_modified_at)
+    where held.status_id = 'held'
+        and exists (from inventory_reset as r where r.log_id = p.log_id)
+        and not exists (
+            select facility_id from inventory_reset as r where r.log_id = held.log_id
+            except
+            select facility_id from inventory_reset as r where r.log_id = p.log_id
+        )
+    group by held.log_id
+) as n
+where h.log_id = n.held_log_id
+"""
+
+
+def _held(log_id: int, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the reset looks wrong (design 5.7); if so its status says how to release it."""
+    stocked, zeroed = connection.execute(ZEROED, {"log_id": log_id}).fetchall()[0]
+    percent = settings.reset_max_zeroed_percent()
+    if stocked < FEWEST_STOCKED_KEYS or zeroed * 100 <= percent * stocked:
+        return False
+    path, config_id = connection.execute(
+        "select remote_path, config_id from data_manager_log where log_id = $log_id", {"log_id": log_id}
+    ).fetchall()[0]
+    message = (
+        f"Held: it would take {zeroed:,} of {stocked:,} keys with stock at its facilities to zero, which is more than "
+        f"{percent} % (RESET_MAX_ZEROED_PERCENT). Nothing of it was applied. If it is right, run the import job of {config_id} "
+        f'with paths = ["{path}"] and approve = true; a newer reset of the same facilities cancels it.'
+    )
+    connection.execute(HELD, {"log_id": log_id, "message": message})
+    connection.execute("drop table posting")
+    return True
+
 
 OLD = """
 create or replace temp table old as
@@ -73,12 +310,12 @@ def _remove_old_rows(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("drop table old")
 
 
-# The file; `seq_base` gives each of its lines a number of its own in the one sequence.
-POSTING = """
-create or replace temp table posting as
-select log_id, effective_at, file_name, remote_modified_at as modified_at, last_value as seq_base
-from data_manager_log, sequence
-where log_id = $log_id
+# Keys that have moved since the reset's time are folded again; there are few, and the others need no more than a join.
+LATE_KEYS = """
+create or replace temp table late_key as
+select product_id, facility_id
+from inventory_item
+where last_moved_at >= (select effective_at from posting)
 """
 
 RESET = """
@@ -86,6 +323,7 @@ select r.log_id, r.line_number, r.product_id, r.facility_id, r.quantity, r.reset
     p.effective_at, p.file_name, p.modified_at, p.seq_base + r.line_number as seq
 from inventory_reset as r
 join posting as p on p.log_id = r.log_id
+anti join late_key as k on k.product_id = r.product_id and k.facility_id = r.facility_id
 """
 
 REPEATED = """
@@ -104,10 +342,7 @@ union all
 select *
 from ({RESET})
 semi join repeated using (product_id, facility_id)
-qualify row_number() over (
-    partition by product_id, facility_id
-    order by effective_at desc, file_name desc, modified_at desc, line_number desc
-) = 1
+qualify row_number() over (partition by product_id, facility_id order by line_number desc) = 1
 """
 
 # Each reset beside the state that it meets; `applies` says that no newer one is known, `diff` what it changes. `{join}` is
@@ -120,6 +355,7 @@ select
     i.quantity_on_hand_total,
     i.available_to_promise_total,
     i.changed_seq,
+    i.last_moved_at,
     i.reset_at,
     i.reset_file_name,
     i.reset_modified_at,
@@ -160,7 +396,8 @@ select
     line_number,
     null as shipment_id,
     null as order_id,
-    comments as description
+    comments as description,
+    'reset' as effect
 from ({MET.format(join="left")})
 where applies and diff <> 0
 """
@@ -172,6 +409,7 @@ select
     coalesce(quantity_on_hand_total, 0) + if(applies, diff, 0) as quantity_on_hand_total,
     coalesce(available_to_promise_total, 0) + if(applies, diff, 0) as available_to_promise_total,
     if(applies and (diff <> 0 or changed_seq is null), seq, changed_seq) as changed_seq,
+    last_moved_at,
     if(applies, effective_at, reset_at) as reset_at,
     if(applies, file_name, reset_file_name) as reset_file_name,
     if(applies, modified_at, reset_modified_at) as reset_modified_at,
@@ -197,37 +435,19 @@ REBUILD = (
     "alter table inventory_item_next rename to inventory_item",
 )
 
-FINISHED = """
-update data_manager_log
-set
-    status_id = case when failed_record_count > 0 then 'finished_with_errors' else 'finished' end,
-    finished_at = current_timestamp,
-    message = case when total_record_count = 0 then 'The file has a header and no rows.' end
-where log_id in (select log_id from posting)
-"""
 
-
-def _post(log_id: int, connection: duckdb.DuckDBPyConnection) -> Posted:
-    connection.execute(POSTING, {"log_id": log_id})
-    rows, last_line, first_seq = connection.execute(
-        "select count(*), coalesce(max(line_number), 0), (select last_value from sequence) "
-        "from inventory_reset where log_id = $log_id",
-        {"log_id": log_id},
-    ).fetchall()[0]
+def _post_large_reset(rows: int, connection: duckdb.DuckDBPyConnection) -> None:
+    """Post the one reset of `posting` by joins; the keys that have moved since its time are left to the fold."""
+    connection.execute(LATE_KEYS)
     connection.execute(REPEATED)
     connection.execute(ENTER)
     known = connection.execute("select count(*) from inventory_item").fetchall()[0][0]
     for statement in REBUILD if rows * REBUILD_SHARE > known else (MERGE,):
         connection.execute(statement)
-    connection.execute("update sequence set last_value = last_value + $lines", {"lines": last_line})
-    connection.execute(FINISHED)
-    entries, units = connection.execute(
-        "select count(*), coalesce(sum(abs(available_to_promise_diff)), 0)::bigint from inventory_item_detail where seq > $seq",
-        {"seq": first_seq},
-    ).fetchall()[0]
-    connection.execute("drop table repeated")
-    connection.execute("drop table posting")
-    return Posted(log_id, rows, entries, units)
+    if connection.execute("select count(*) from late_key").fetchall() != [(0,)]:
+        resets = EVENTS.format(rows=ROWS["inventory_reset"])
+        apply_events(f"select * from ({resets}) semi join late_key using (product_id, facility_id)", connection)
+    connection.execute("drop table late_key; drop table repeated")
 
 
 @dg.multi_asset(
@@ -242,8 +462,13 @@ def _post(log_id: int, connection: duckdb.DuckDBPyConnection) -> Posted:
             metadata=table.metadata,
         )
         for table, deps in (
-            (tables.INVENTORY_ITEM_DETAIL, ["inventory_reset"]),
+            (tables.INVENTORY_ITEM_DETAIL, ["data_manager_log", *ROWS, "shipment_receipt"]),
             (tables.INVENTORY_ITEM, ["inventory_item_detail"]),
+        )
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "no_reset_is_held", asset="inventory_item_detail", description="No reset waits for somebody to look at it."
         )
     ],
 )
@@ -261,6 +486,9 @@ def inventory_item_detail(warehouse: Warehouse):
             "order by abs(available_to_promise_diff) desc limit 10",
             {"log_ids": log_ids},
         ).fetchall()
+        held = connection.execute(
+            "select file_name, message from data_manager_log where status_id = 'held' order by effective_at"
+        ).fetchall()
     yield dg.MaterializeResult(
         asset_key="inventory_item_detail",
         metadata={
@@ -270,5 +498,13 @@ def inventory_item_detail(warehouse: Warehouse):
             "units_moved": sum(file.units for file in posted),
             "biggest_changes": markdown_table(("product", "facility", "change", "ATP after", "reason"), changes),
         },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="no_reset_is_held",
+                passed=not held,
+                description=" ".join(f"{name}: {message}" for name, message in held)[:1000] or None,
+                metadata={"held": len(held)},
+            )
+        ],
     )
     yield dg.MaterializeResult(asset_key="inventory_item", metadata={"dagster/row_count": keys})

@@ -79,7 +79,7 @@ def register(folder: Path, day: int) -> None:
 
 def ours() -> None:
     """Import and post the pending file."""
-    imported = queue.import_pending(reset.IMPORT, "RESET_INVENTORY", "bench", Warehouse())
+    imported = queue.import_pending((reset.IMPORT,), "RESET_INVENTORY", "bench", Warehouse())
     posted = entries.post_imported(Warehouse())
     assert [file.failure for file in imported] == [None]
     assert [batch.rows for batch in posted] == [imported[0].rows - imported[0].refused]

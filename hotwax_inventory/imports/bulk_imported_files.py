@@ -1,0 +1,74 @@
+"""The queue of registered files, worked off by itself: HotWax's `Process Bulk Imported Files`. It never lists SFTP."""
+
+import dagster as dg
+from pydantic import Field
+
+from hotwax_inventory import tables
+from hotwax_inventory.files.sources import FEEDS
+from hotwax_inventory.imports import (
+    deltas,
+    fulfillment,
+    kit_components,
+    product_facility,
+    reset,
+    restock,
+    shipments,
+    summary,
+)
+from hotwax_inventory.imports.queue import Import, Imported, import_pending
+from hotwax_inventory.resources import Warehouse
+
+# The kinds of file of each feed.
+IMPORTS: tuple[tuple[Import, ...], ...] = (
+    (reset.IMPORT,),
+    (deltas.RECEIPT, fulfillment.IMPORT),
+    (deltas.TRANSFER,),
+    (deltas.ADJUSTMENT,),
+    (product_facility.IMPORT,),
+    (shipments.IMPORT,),
+    (kit_components.IMPORT,),
+    (restock.IMPORT,),
+)
+
+LAST_DAY = """
+select file_name, config_id, status_id, total_record_count, failed_record_count, ignored_record_count, message
+from data_manager_log
+where registered_at > current_timestamp - interval 1 day
+order by log_id desc
+limit 100
+"""
+
+
+class BulkImportedFiles(dg.Config):
+    """Parameters of HotWax's job `Process Bulk Imported Files`."""
+
+    config_id: str | None = Field(None, description="MDM config whose files are to be worked; absent: all")
+
+
+@dg.asset(
+    group_name="imports",
+    kinds={"duckdb"},
+    deps=[feed.files_asset for feed in FEEDS],
+    metadata=tables.DATA_MANAGER_LOG.metadata,
+)
+def data_manager_log(
+    context: dg.AssetExecutionContext, config: BulkImportedFiles, warehouse: Warehouse
+) -> dg.MaterializeResult:
+    """One landed file: where it came from, what became of it, and how many of its rows were applied, refused or ignored."""
+    imported: list[Imported] = []
+    for imports in IMPORTS:
+        imported += import_pending(imports, config.config_id, context.run.run_id, warehouse)
+    with warehouse.transaction() as connection:
+        rows = connection.execute("select count(*) from data_manager_log").fetchall()[0][0]
+        files = connection.execute(LAST_DAY).fetchall()
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": rows,
+            "files": len(imported),
+            "rows_refused": sum(file.refused for file in imported),
+            "files_in_this_run": summary.files_table(imported),
+            "files_of_the_last_day": summary.markdown_table(
+                ("file", "config", "status", "rows", "refused", "ignored", "message"), files
+            ),
+        }
+    )

@@ -1,0 +1,118 @@
+"""Item fulfilments from NetSuite: units of an order item that have left a facility (HotWax reference 3.4 B).
+
+They name an order item and no product: that comes from `virtual_queue_item`, and so does whether ATP has felt the item already
+(design 8.5). The file is a list with one element for each fulfilment; there is a CSV twin."""
+
+from hotwax_inventory import tables
+from hotwax_inventory.files import sources
+from hotwax_inventory.imports.identify import (
+    HAS_PRODUCT,
+    HAS_QUANTITY,
+    HAS_STOCK_FACILITY,
+    IDENTIFIED,
+    NOT_POSITIVE,
+    VIRTUAL_FACILITY,
+    WRONG_FACILITY,
+    WRONG_QUANTITY,
+    WRONG_STRUCTURE,
+)
+from hotwax_inventory.imports.queue import Column, Import
+from hotwax_inventory.imports.rows import JsonRecords
+
+CHECKED = f"""
+with staged as (
+    select
+        r.* exclude (type_key, value_key),
+        'PRODUCTID' as type_key,
+        q.product_id as value_key,
+        f.parent_facility_type_id is distinct from 'VIRTUAL_FACILITY' as is_reserved
+    from file_row as r
+    left join virtual_queue_item as q on q.order_id = r.order_id and q.order_item_seq_id = r.order_item_seq_id
+    left join facility as f on f.facility_id = q.facility_id
+),
+{IDENTIFIED}
+select
+    *,
+    units::integer as quantity,
+    coalesce(
+        structure_reason is null and {HAS_STOCK_FACILITY} and {HAS_PRODUCT} and {HAS_QUANTITY} and units > 0, false
+    ) as is_right,
+    default_kits = 'components' and product_type_id = 'MARKETING_PKG_PICK' as is_of_nobody,
+    case
+        {WRONG_STRUCTURE}
+        when coalesce(order_id, '') = '' then {{'column_name': 'order_id', 'reason': 'the item names no order'}}
+        when coalesce(order_item_seq_id, '') = ''
+            then {{'column_name': 'order_item_seq_id', 'reason': 'the item names no order item'}}
+        when value_key is null then {{
+            'column_name': 'order_item_seq_id',
+            'reason': 'Could not find item ' || order_item_seq_id || ' of order ' || order_id || ' in virtual_queue_item'
+        }}
+        {WRONG_FACILITY} {VIRTUAL_FACILITY} {WRONG_QUANTITY} {NOT_POSITIVE}
+    end as refusal
+from identified
+"""
+
+RECORDS = """
+    with fulfilled as (
+        select
+            ordinal,
+            content,
+            coalesce(content -> '$.orderMap', content) as order_map,
+            unnest(case
+                when json_array_length(coalesce(content -> '$.orderMap', content) -> '$.items') > 0
+                    then json_extract(coalesce(content -> '$.orderMap', content), '$.items[*]')
+                else ['null'::json]
+            end) as item,
+            generate_subscripts(case
+                when json_array_length(coalesce(content -> '$.orderMap', content) -> '$.items') > 0
+                    then json_extract(coalesce(content -> '$.orderMap', content), '$.items[*]')
+                else ['null'::json]
+            end, 1) as nth
+        from element
+    )
+    select
+        order_map ->> '$.orderId',
+        item ->> '$.orderItemSeqId',
+        item ->> '$.externalFacilityId',
+        item ->> '$.shippedDate',
+        item ->> '$.quantity',
+        item ->> '$.trackingNumber',
+        item ->> '$.carrier',
+        item ->> '$.shippingMethod',
+        content::varchar,
+        (ordinal, nth)
+    from fulfilled
+"""
+
+IMPORT = Import(
+    feed=sources.ITEM_RECEIPT,
+    table=tables.ITEM_FULFILLMENT,
+    columns=(
+        Column("order_id", ("orderId",)),
+        Column("order_item_seq_id", ("orderItemSeqId",)),
+        Column("product_id", ()),
+        Column("facility_id", ("facilityId",)),
+        Column("external_facility_id", ("externalFacilityId",)),
+        Column("quantity", ("quantity",)),
+        Column("shipped_date", ("shippedDate",)),
+        Column("tracking_number", ("trackingNumber",)),
+        Column("carrier", ("carrier",)),
+        Column("shipping_method", ("shippingMethod",)),
+    ),
+    required=(("order_id",), ("order_item_seq_id",), ("quantity",), ("facility_id", "external_facility_id")),
+    checked=CHECKED,
+    json=JsonRecords(
+        (
+            "orderId",
+            "orderItemSeqId",
+            "externalFacilityId",
+            "shippedDate",
+            "quantity",
+            "trackingNumber",
+            "carrier",
+            "shippingMethod",
+        ),
+        RECORDS,
+    ),
+    types=("PRODUCTID",),
+)

@@ -1,0 +1,152 @@
+"""Scheduled restocks from the Import app: stock that a facility is to have from a moment on (HotWax reference 3.9, design 8.7).
+
+The rows of one restock name, time, facility and shop are one shipment; it is received at its time by `ledger.receiving`."""
+
+import dagster as dg
+from pydantic import Field
+
+from hotwax_inventory import settings, tables
+from hotwax_inventory.files import sources
+from hotwax_inventory.imports import shipments, summary
+from hotwax_inventory.imports.identify import (
+    HAS_PRODUCT,
+    HAS_QUANTITY,
+    HAS_STOCK_FACILITY,
+    IDENTIFIED,
+    NOT_POSITIVE,
+    VIRTUAL_FACILITY,
+    WRONG_FACILITY,
+    WRONG_PRODUCT,
+    WRONG_QUANTITY,
+    WRONG_STRUCTURE,
+)
+from hotwax_inventory.imports.queue import Column, Import, ImportFiles, run_import
+from hotwax_inventory.resources import Sftp, Warehouse
+
+# A bare time of day is its next occurrence in the store's zone, seen from the file's time of effect; a time without a zone is
+# the store's, too.
+LOCAL_TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?"
+ZONE = " ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
+
+CHECKED = f"""
+with timed as (
+    select
+        r.*,
+        l.effective_at,
+        timezone(r.default_time_zone, l.effective_at) as store_time,
+        case when regexp_full_match(r.stated_time, '[0-9]{{1,2}}:[0-9]{{2}}(:[0-9]{{2}})?')
+            then try_cast(r.stated_time as time)
+        end as time_of_day,
+        regexp_full_match(r.stated_time, '{LOCAL_TIME}') as is_local,
+        regexp_full_match(r.stated_time, '{LOCAL_TIME}{ZONE}') as is_absolute
+    from file_row as r
+    join data_manager_log as l on l.log_id = r.log_id
+),
+staged as (
+    select
+        *,
+        case
+            when time_of_day is not null and timezone(default_time_zone, store_time::date + time_of_day) >= effective_at
+                then timezone(default_time_zone, store_time::date + time_of_day)
+            when time_of_day is not null then timezone(default_time_zone, store_time::date + 1 + time_of_day)
+            when is_local then timezone(default_time_zone, try_cast(replace(stated_time, 'T', ' ') as timestamp))
+            when is_absolute then try_cast(stated_time as timestamptz)
+        end as scheduled_at
+    from timed
+),
+{IDENTIFIED}
+select
+    *,
+    units::integer as quantity,
+    nullif(stated_name, '') as restock_name,
+    nullif(product_store, '') as product_store_id,
+    nullif(shopify_store, '') as shop_id,
+    coalesce(
+        structure_reason is null and {HAS_STOCK_FACILITY} and {HAS_PRODUCT} and {HAS_QUANTITY} and units > 0
+        and scheduled_at is not null,
+        false
+    ) as is_right,
+    default_kits = 'components' and product_type_id = 'MARKETING_PKG_PICK' as is_of_nobody,
+    case
+        {WRONG_STRUCTURE} {WRONG_FACILITY} {VIRTUAL_FACILITY} {WRONG_PRODUCT} {WRONG_QUANTITY} {NOT_POSITIVE}
+        when coalesce(stated_time, '') = ''
+            then {{'column_name': 'stated_time', 'reason': 'the row says no time'}}
+        else {{
+            'column_name': 'stated_time',
+            'reason': 'the time is neither ISO 8601 nor a time of day such as 09:00:00: ' || left(stated_time, 100)
+        }}
+    end as refusal
+from identified
+"""
+
+RESTOCK = """
+    select
+        'RS-' || left(
+            md5(concat_ws(chr(31), coalesce(restock_name, ''), epoch_us(scheduled_at), facility_id, coalesce(shop_id, ''))), 16
+        ) as shipment_id,
+        null::varchar as external_id,
+        'INCOMING_SHIPMENT' as shipment_type_id,
+        'PURCH_SHIP_CREATED' as status_id,
+        null::varchar as origin_facility_id,
+        facility_id as destination_facility_id,
+        scheduled_at,
+        coalesce(restock_name, 'Created ' || strftime(scheduled_at, '%Y-%m-%d %H:%M:%S')) as name,
+        product_id,
+        quantity,
+        null::varchar as item_external_id,
+        log_id,
+        line_number
+    from scheduled_restock as r
+    where exists (
+        from scheduled_restock as b
+        where b.log_id in (select log_id from batch)
+            and b.scheduled_at = r.scheduled_at
+            and b.facility_id = r.facility_id
+            and b.restock_name is not distinct from r.restock_name
+            and b.shop_id is not distinct from r.shop_id
+    )
+"""
+
+IMPORT = Import(
+    feed=sources.SCHEDULED_RESTOCK,
+    table=tables.SCHEDULED_RESTOCK,
+    columns=(
+        Column("product_id", ("productId",)),
+        Column("product_sku", ("shopifyProductSku", "productSku", "sku")),
+        Column("id_type", ("idType",)),
+        Column("id_value", ("idValue", "productIdentification")),
+        Column("quantity", ("restockQuantity", "quantity")),
+        Column("stated_time", ("scheduleTime", "scheduledTime")),
+        Column("facility", ("facility", "facilityId")),
+        Column("facility_id", ()),
+        Column("product_store", ("productStore",)),
+        Column("shopify_store", ("shopifyStore",)),
+        Column("stated_name", ("restockName",)),
+    ),
+    required=(("product_id", "product_sku", "id_value"), ("quantity",), ("stated_time",), ("facility",)),
+    checked=CHECKED,
+    applied=tuple(statement.format(incoming=RESTOCK) for statement in shipments.APPLIED),
+)
+
+
+class RestockFiles(ImportFiles):
+    """Parameters of HotWax's import `IMP_INCOMING_SHPMNT`."""
+
+    config_id: str = Field(sources.SCHEDULED_RESTOCK.config_id, description="MDM config that receives the files")
+
+    def parameters(self) -> dict[str, str | None]:
+        return super().parameters() | {"time_zone": settings.restock_time_zone()}
+
+
+@dg.asset(
+    group_name="imports",
+    kinds={"duckdb"},
+    deps=[sources.SCHEDULED_RESTOCK.files_asset, "product", "facility"],
+    metadata=tables.SCHEDULED_RESTOCK.metadata,
+    check_specs=summary.check_specs("scheduled_restock"),
+)
+def scheduled_restock(
+    context: dg.AssetExecutionContext, config: RestockFiles, sftp: Sftp, warehouse: Warehouse
+) -> dg.MaterializeResult:
+    """One accepted row of a restock: units of a product that a facility gets at a moment."""
+    return summary.result(run_import((IMPORT,), config, context.run.run_id, sftp, warehouse), IMPORT, warehouse)

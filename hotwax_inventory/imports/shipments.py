@@ -1,0 +1,269 @@
+"""Inbound shipments: what is on its way to a facility. No stock moves until `ledger.receiving` receives them.
+
+They come as CSV (HotWax reference 3.8) and as NetSuite's transfer orders v2 in JSON, which name no destination. The rows of one
+external shipment id in a file are one shipment; the same id in a newer file states it anew. A shipment with a bad row is refused
+whole, since half of it would be received as if it were all."""
+
+import dagster as dg
+from pydantic import Field
+
+from hotwax_inventory import tables
+from hotwax_inventory.files import sources
+from hotwax_inventory.imports import summary
+from hotwax_inventory.imports.identify import (
+    HAS_PRODUCT,
+    HAS_QUANTITY,
+    HAS_STOCK_FACILITY,
+    IDENTIFIED,
+    NOT_POSITIVE,
+    VIRTUAL_FACILITY,
+    WRONG_FACILITY,
+    WRONG_PRODUCT,
+    WRONG_QUANTITY,
+    WRONG_STRUCTURE,
+)
+from hotwax_inventory.imports.queue import Column, Import, ImportFiles, run_import
+from hotwax_inventory.imports.rows import JsonRecords
+from hotwax_inventory.resources import Sftp, Warehouse
+
+CHECKED = f"""
+with staged as (
+    select
+        r.* exclude (origin_facility_id),
+        nullif(r.origin_facility_id, '') as stated_origin,
+        (
+            select min(f.facility_id)
+            from facility as f
+            where f.facility_id = r.origin_facility_id
+                or f.external_id = r.origin_facility_id and not exists (from facility where facility_id = r.origin_facility_id)
+        ) as origin_facility_id
+    from file_row as r
+),
+{IDENTIFIED},
+judged as (
+    select
+        *,
+        coalesce(facility_key, '') <> '' as has_destination,
+        case
+            {WRONG_STRUCTURE}
+            when coalesce(external_shipment_id, '') = ''
+                then {{'column_name': 'external_shipment_id', 'reason': 'the row names no shipment'}}
+            when stated_origin is not null and origin_facility_id is null
+                then {{'column_name': 'origin_facility_id', 'reason': 'Could not find facility ' || stated_origin}}
+            when coalesce(facility_key, '') = '' then null
+            {WRONG_FACILITY} {VIRTUAL_FACILITY}
+        end as place_refusal,
+        case {WRONG_PRODUCT} {WRONG_QUANTITY} {NOT_POSITIVE} end as item_refusal
+    from identified
+),
+grouped as (
+    select
+        *,
+        coalesce(
+            place_refusal is null
+            and (not has_destination or ({HAS_STOCK_FACILITY}))
+            and {HAS_PRODUCT}
+            and {HAS_QUANTITY}
+            and units > 0,
+            false
+        ) as is_good,
+        count(distinct facility_key) over shipment as destinations,
+        count(distinct stated_origin) over shipment as origins
+    from judged
+    window shipment as (partition by log_id, external_shipment_id)
+)
+select
+    * exclude (facility_id, shipment_type_id),
+    facility_id as destination_facility_id,
+    units::integer as quantity,
+    coalesce(nullif(shipment_type_id, ''), 'IN_TRANSFER') as shipment_type_id,
+    bool_and(is_good) over shipment and destinations <= 1 and origins <= 1 as is_right,
+    default_kits = 'components' and product_type_id = 'MARKETING_PKG_PICK' as is_of_nobody,
+    coalesce(
+        place_refusal,
+        item_refusal,
+        case
+            when destinations > 1 then {{
+                'column_name': 'facility', 'reason': 'the rows of shipment ' || external_shipment_id || ' name several destinations'
+            }}
+            when origins > 1 then {{
+                'column_name': 'origin_facility_id',
+                'reason': 'the rows of shipment ' || external_shipment_id || ' name several origins'
+            }}
+            else {{
+                'column_name': null,
+                'reason': 'another row of shipment ' || external_shipment_id || ' is refused: line '
+                    || min(line_number) filter (not is_good) over shipment
+            }}
+        end
+    ) as refusal
+from grouped
+window shipment as (partition by log_id, external_shipment_id)
+"""
+
+# Only the first package lists the items; the tracking numbers are those of all.
+RECORDS = """
+    with package as (
+        select
+            ordinal,
+            content,
+            flatten([json_extract(p, '$.items[*]') for p in json_extract(content, '$.packages[*]')]) as items,
+            array_to_string(
+                list_filter([p ->> '$.trackingNumber' for p in json_extract(content, '$.packages[*]')], lambda x: x is not null),
+                ' | '
+            ) as tracking_number
+        from element
+    ),
+    item as (
+        select
+            *,
+            unnest(case when len(items) > 0 then items else ['null'::json] end) as item,
+            generate_subscripts(case when len(items) > 0 then items else ['null'::json] end, 1) as nth
+        from package
+    )
+    select
+        content ->> '$.externalId',
+        item ->> '$.productIdType',
+        item ->> '$.productIdValue',
+        item ->> '$.quantity',
+        item ->> '$.itemExternalId',
+        tracking_number,
+        'EXTERNAL_ORDER_ID:' || (content ->> '$.transferOrderId'),
+        content::varchar,
+        (ordinal, nth)
+    from item
+"""
+
+# Shipments as the newest file of each states them; one that has been received or cancelled stays as it is. `{incoming}` is SQL
+# of the accepted rows of those that the batch names, with a log_id, a line_number and the columns of both tables.
+APPLIED = (
+    """
+create or replace temp table incoming as
+with row as ({incoming}),
+newest as (
+    select r.shipment_id, arg_max(l.log_id, (l.effective_at, l.file_name, l.remote_modified_at, l.log_id)) as log_id
+    from row as r
+    join data_manager_log as l on l.log_id = r.log_id
+    group by r.shipment_id
+)
+select r.*
+from row as r
+semi join newest as n on n.shipment_id = r.shipment_id and n.log_id = r.log_id
+anti join (
+    select shipment_id from shipment where status_id in ('PURCH_SHIP_RECEIVED', 'SHIPMENT_CANCELLED')
+    union all
+    select shipment_id from shipment_receipt
+) as done on done.shipment_id = r.shipment_id
+""",
+    """
+merge into shipment as s
+using (
+    select
+        shipment_id,
+        any_value(external_id) as external_id,
+        any_value(shipment_type_id) as shipment_type_id,
+        any_value(status_id) as status_id,
+        any_value(origin_facility_id) as origin_facility_id,
+        any_value(destination_facility_id) as destination_facility_id,
+        any_value(scheduled_at) as scheduled_at,
+        any_value(name) as name,
+        any_value(log_id) as log_id
+    from incoming
+    group by shipment_id
+) as n
+on s.shipment_id = n.shipment_id
+when matched then update set
+    shipment_type_id = n.shipment_type_id,
+    origin_facility_id = n.origin_facility_id,
+    destination_facility_id = coalesce(n.destination_facility_id, s.destination_facility_id),
+    log_id = n.log_id
+when not matched then insert
+""",
+    "delete from shipment_item where shipment_id in (select shipment_id from incoming)",
+    """
+insert into shipment_item
+select
+    shipment_id,
+    lpad((row_number() over (partition by shipment_id order by line_number))::varchar, 5, '0') as shipment_item_seq_id,
+    product_id,
+    quantity,
+    item_external_id as external_id,
+    line_number
+from incoming
+""",
+    "drop table incoming",
+)
+
+INBOUND = """
+    select
+        'IN-' || external_shipment_id as shipment_id,
+        external_shipment_id as external_id,
+        shipment_type_id,
+        'PURCH_SHIP_SHIPPED' as status_id,
+        origin_facility_id,
+        destination_facility_id,
+        null::timestamptz as scheduled_at,
+        null::varchar as name,
+        product_id,
+        quantity,
+        item_external_id,
+        log_id,
+        line_number
+    from inbound_shipment
+    where external_shipment_id in (select external_shipment_id from inbound_shipment where log_id in (select log_id from batch))
+"""
+
+IMPORT = Import(
+    feed=sources.INBOUND_SHIPMENT,
+    table=tables.INBOUND_SHIPMENT,
+    columns=(
+        Column("external_shipment_id", ("externalShipmentId",)),
+        Column("shipment_type_id", ("shipmentType",)),
+        Column("origin_facility_id", ("originFacilityId",)),
+        Column("facility", ("destinationFacilityId",)),
+        Column("facility_id", ()),
+        Column("product_id", ("productId",)),
+        Column("product_sku", ("productSku",)),
+        Column("id_type", ("idType", "productIdType")),
+        Column("id_value", ("idValue", "productIdValue")),
+        Column("quantity", ("quantity",)),
+        Column("item_external_id", ("itemExternalId",)),
+        Column("tracking_number", ("trackingNumber",)),
+        Column("shipment_attribute", ("shipmentAttribute",)),
+    ),
+    required=(("external_shipment_id",), ("product_id", "product_sku", "id_value"), ("quantity",)),
+    checked=CHECKED,
+    json=JsonRecords(
+        (
+            "external-shipment-id",
+            "product-id-type",
+            "product-id-value",
+            "quantity",
+            "item-external-id",
+            "tracking-number",
+            "shipment-attribute",
+        ),
+        RECORDS,
+    ),
+    applied=tuple(statement.format(incoming=INBOUND) for statement in APPLIED),
+)
+
+
+class ShipmentFiles(ImportFiles):
+    """Parameters of HotWax's job `Import Inbound Shipment`."""
+
+    config_id: str = Field(sources.INBOUND_SHIPMENT.config_id, description="MDM config that receives the files")
+
+
+@dg.asset(
+    group_name="imports",
+    kinds={"duckdb"},
+    deps=[sources.INBOUND_SHIPMENT.files_asset, "product", "facility"],
+    metadata=tables.INBOUND_SHIPMENT.metadata,
+    check_specs=summary.check_specs("inbound_shipment"),
+)
+def inbound_shipment(
+    context: dg.AssetExecutionContext, config: ShipmentFiles, sftp: Sftp, warehouse: Warehouse
+) -> dg.MaterializeResult:
+    """One accepted item of a shipment that is on its way; `shipment` and `shipment_item` are what the newest files make of them."""
+    return summary.result(run_import((IMPORT,), config, context.run.run_id, sftp, warehouse), IMPORT, warehouse)

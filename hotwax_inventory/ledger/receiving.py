@@ -1,0 +1,271 @@
+"""Shipments are received: their units become stock at that moment, once (design 8.6, 8.7).
+
+A restock is received at its time, by the run that `schedule_restock_due` starts a little before; an inbound shipment when somebody
+says so. Publishing is a later stage's matter, and its failure never takes anything back."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+
+import dagster as dg
+import duckdb
+from pydantic import Field
+
+from hotwax_inventory import settings, tables
+from hotwax_inventory.imports.summary import markdown_table
+from hotwax_inventory.ledger.fold import apply_events
+from hotwax_inventory.resources import Warehouse
+
+
+class ReceivingRefused(ValueError):
+    """The run asked for something that cannot be done with the shipment; the message says why. Nothing was changed."""
+
+
+class Action(Enum):
+    """What is to be done with a shipment."""
+
+    receive = "receive"
+    cancel = "cancel"
+    reschedule = "reschedule"
+    rename = "rename"
+
+
+class ScheduleRestock(dg.Config):
+    """Parameters of HotWax's job `Scheduled restock`."""
+
+    shipment_id: str | None = Field(None, description="the shipment; absent: every restock that is due")
+    limit: int | None = Field(None, description="receive at most so many items in this run", ge=1)
+    action: Action = Field(
+        Action.receive, description="receive, cancel, reschedule (with scheduled_at) or rename (with name)"
+    )
+    scheduled_at: str | None = Field(None, description="reschedule: the new time, ISO 8601 with its zone")
+    name: str | None = Field(None, description="rename: the new name")
+    facility_id: str | None = Field(None, description="where a shipment is received that names no destination")
+
+
+DUE = """
+select shipment_id, scheduled_at
+from shipment
+where status_id = 'PURCH_SHIP_CREATED' and scheduled_at <= $until
+order by scheduled_at, shipment_id
+"""
+
+
+def due_shipments(warehouse: Warehouse, until: datetime) -> list[tuple[str, datetime]]:
+    """The restocks that are to be received by then, with their times."""
+    with warehouse.transaction() as connection:
+        return connection.execute(DUE, {"until": until}).fetchall()
+
+
+# What is to be received: the items of these shipments that have no receipt, up to the limit.
+RECEIVED = """
+create or replace temp table received as
+select
+    i.shipment_id,
+    i.shipment_item_seq_id,
+    i.product_id,
+    s.destination_facility_id as facility_id,
+    i.quantity as quantity_accepted,
+    $received_at::timestamptz as received_at,
+    s.shipment_type_id,
+    s.log_id,
+    i.line_number,
+    row_number() over (order by s.scheduled_at, s.shipment_id, i.shipment_item_seq_id) as nth
+from shipment_item as i
+join shipment as s on s.shipment_id = i.shipment_id
+anti join shipment_receipt as r on r.shipment_id = i.shipment_id and r.shipment_item_seq_id = i.shipment_item_seq_id
+where i.shipment_id in (select unnest($shipment_ids))
+qualify nth <= $most
+"""
+
+EVENTS = """
+select
+    q.last_value + r.nth as seq,
+    r.product_id,
+    r.facility_id,
+    'movement' as effect,
+    r.quantity_accepted as quantity,
+    null::varchar as reset_by,
+    if(r.shipment_type_id = 'INCOMING_SHIPMENT', 'VAR_SCH_SHIP_RECV', 'VAR_SHIP_RECV') as reason_enum_id,
+    r.received_at as effective_at,
+    l.file_name,
+    l.remote_modified_at as modified_at,
+    l.config_id,
+    r.log_id,
+    r.line_number,
+    r.shipment_id,
+    null::varchar as order_id,
+    null::varchar as comments
+from received as r
+join data_manager_log as l on l.log_id = r.log_id
+cross join sequence as q
+"""
+
+COMPLETE = """
+update shipment as s
+set status_id = 'PURCH_SHIP_RECEIVED'
+where s.shipment_id in (select unnest($shipment_ids))
+    and not exists (
+        from shipment_item as i
+        anti join shipment_receipt as r on r.shipment_id = i.shipment_id and r.shipment_item_seq_id = i.shipment_item_seq_id
+        where i.shipment_id = s.shipment_id
+    )
+"""
+
+
+def receive(
+    shipment_ids: list[str], received_at: datetime, limit: int | None, connection: duckdb.DuckDBPyConnection
+) -> int:
+    """Receive what these shipments have not been received of, in the caller's transaction; the number of items.
+
+    Writes shipment_receipt, the ledger and the shipments' status. Raises ReceivingRefused where no destination is known."""
+    nowhere = connection.execute(
+        "select shipment_id from shipment where shipment_id in (select unnest($shipment_ids)) and destination_facility_id is null",
+        {"shipment_ids": shipment_ids},
+    ).fetchall()
+    if nowhere:
+        raise ReceivingRefused(
+            f"Shipment {nowhere[0][0]} names no destination. Run this again with its shipment_id and a facility_id."
+        )
+    connection.execute(
+        RECEIVED, {"shipment_ids": shipment_ids, "received_at": received_at, "most": limit or 2_000_000_000}
+    )
+    items = connection.execute("select count(*) from received").fetchall()[0][0]
+    if items:
+        apply_events(EVENTS, connection, is_ordered=True)
+        connection.execute(f"insert into shipment_receipt select {tables.SHIPMENT_RECEIPT.column_list()} from received")
+        connection.execute("update sequence set last_value = last_value + $items", {"items": items})
+    connection.execute(COMPLETE, {"shipment_ids": shipment_ids})
+    connection.execute("drop table received")
+    return items
+
+
+def _receive_one(config: ScheduleRestock, shipment_id: str, warehouse: Warehouse) -> int:
+    """Receive one shipment now, whatever its time."""
+    with warehouse.transaction() as connection:
+        status = _status(shipment_id, connection)
+        if status == "SHIPMENT_CANCELLED":
+            raise ReceivingRefused(f"Shipment {shipment_id} was cancelled; it is not received.")
+        if config.facility_id:
+            _set_destination(shipment_id, config.facility_id, connection)
+        return receive([shipment_id], datetime.now(UTC), config.limit, connection)
+
+
+def _status(shipment_id: str, connection: duckdb.DuckDBPyConnection) -> str:
+    found = connection.execute(
+        "select status_id from shipment where shipment_id = $shipment_id", {"shipment_id": shipment_id}
+    ).fetchall()
+    if not found:
+        raise ReceivingRefused(f"There is no shipment {shipment_id}. See the table shipment for those that there are.")
+    return found[0][0]
+
+
+def _set_destination(shipment_id: str, facility_id: str, connection: duckdb.DuckDBPyConnection) -> None:
+    known = connection.execute(
+        "select facility_id from facility where $facility_id in (facility_id, external_id) "
+        "and parent_facility_type_id is distinct from 'VIRTUAL_FACILITY' order by facility_id <> $facility_id",
+        {"facility_id": facility_id},
+    ).fetchall()
+    if not known:
+        raise ReceivingRefused(f"There is no facility {facility_id} that holds stock. See facility.csv.")
+    connection.execute(
+        "update shipment set destination_facility_id = coalesce(destination_facility_id, $facility_id) "
+        "where shipment_id = $shipment_id",
+        {"facility_id": known[0][0], "shipment_id": shipment_id},
+    )
+
+
+def _receive_due(config: ScheduleRestock, warehouse: Warehouse) -> int:
+    """Receive each restock that is due, or will be within RESTOCK_LEAD_SECONDS, at its time; waits without any lock."""
+    items = 0
+    left = config.limit
+    until = datetime.now(UTC) + timedelta(seconds=settings.restock_lead_seconds())
+    for moment in sorted({scheduled_at for _, scheduled_at in due_shipments(warehouse, until)}):
+        time.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
+        with warehouse.transaction() as connection:
+            # what was cancelled or put off while this run waited is not due any more
+            due = connection.execute(DUE, {"until": moment}).fetchall()
+            received = receive([shipment_id for shipment_id, _ in due], datetime.now(UTC), left, connection)
+        items += received
+        if left is not None:
+            left -= received
+            if left <= 0:
+                break
+    return items
+
+
+def _change(config: ScheduleRestock, warehouse: Warehouse) -> str:
+    """Cancel, reschedule or rename a shipment; a sentence that says what was done."""
+    if config.shipment_id is None:
+        raise ReceivingRefused(f"action = {config.action.value} needs a shipment_id.")
+    values: dict[str, object] = {"shipment_id": config.shipment_id}
+    if config.action is Action.cancel:
+        change, said = "status_id = 'SHIPMENT_CANCELLED'", "cancelled"
+    elif config.action is Action.rename:
+        if not config.name:
+            raise ReceivingRefused("action = rename needs a name.")
+        change, said = "name = $name", f"renamed to {config.name}"
+        values["name"] = config.name
+    else:
+        moment = _moment(config.scheduled_at)
+        change, said = "scheduled_at = $scheduled_at", f"put to {moment.isoformat()}"
+        values["scheduled_at"] = moment
+    with warehouse.transaction() as connection:
+        status = _status(config.shipment_id, connection)
+        if config.action is not Action.rename and status in ("PURCH_SHIP_RECEIVED", "SHIPMENT_CANCELLED"):
+            raise ReceivingRefused(f"Shipment {config.shipment_id} is {status} already; it is not {said}.")
+        connection.execute(f"update shipment set {change} where shipment_id = $shipment_id", values)
+    return f"Shipment {config.shipment_id} was {said}."
+
+
+def _moment(stated: str | None) -> datetime:
+    try:
+        moment = datetime.fromisoformat(stated or "")
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ReceivingRefused(
+            "action = reschedule needs scheduled_at in ISO 8601 with its zone, such as 2026-11-27T09:00:00-05:00 "
+            f"(it is {stated!r})."
+        )
+    return moment.astimezone(UTC)
+
+
+WAITING = """
+select s.shipment_id, s.name, s.scheduled_at, s.destination_facility_id, s.status_id, sum(i.quantity)::bigint as units
+from shipment as s
+left join shipment_item as i on i.shipment_id = s.shipment_id
+where s.status_id in ('PURCH_SHIP_CREATED', 'PURCH_SHIP_SHIPPED')
+group by all
+order by s.scheduled_at nulls last, s.shipment_id
+limit 100
+"""
+
+
+@dg.asset(
+    group_name="ledger",
+    kinds={"duckdb"},
+    deps=["scheduled_restock", "inbound_shipment"],
+    metadata=tables.SHIPMENT_RECEIPT.metadata,
+)
+def shipment_receipt(config: ScheduleRestock, warehouse: Warehouse) -> dg.MaterializeResult:
+    """One item of a shipment as it was received: its units are stock from that moment on."""
+    items, said = 0, None
+    if config.action is not Action.receive:
+        said = _change(config, warehouse)
+    elif config.shipment_id is not None:
+        items = _receive_one(config, config.shipment_id, warehouse)
+    else:
+        items = _receive_due(config, warehouse)
+    with warehouse.transaction() as connection:
+        rows = connection.execute("select count(*) from shipment_receipt").fetchall()[0][0]
+        waiting = connection.execute(WAITING).fetchall()
+    metadata: dict[str, dg.MetadataValue | int | str] = {
+        "dagster/row_count": rows,
+        "items_received": items,
+        "still_to_come": markdown_table(("shipment", "name", "at", "facility", "status", "units"), waiting),
+    }
+    if said:
+        dg.get_dagster_logger().info(said)
+        metadata["what_was_done"] = said
+    return dg.MaterializeResult(metadata=metadata)

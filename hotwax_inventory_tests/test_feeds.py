@@ -1,0 +1,407 @@
+"""Each kind of file beside the resets: what it changes, what it refuses, and that its order of arrival does not matter."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from hotwax_inventory_tests.conftest import Place
+
+RECEIPTS = "netsuite/itemreceipt/csv"
+FULFILLMENTS = "netsuite/salesorder/import/fulfillment"
+TRANSFERS = "netsuite/inventorytransfer/import"
+ADJUSTMENTS = "netsuite/inventoryadjustment/import"
+RULES = "hotwax/available-to-promise"
+KITS = "netsuite/product/kit"
+SHIPMENTS = "hotwax/inbound-shipment"
+SHIPMENTS_V2 = "netsuite/transferorderv2/import/fulfillment-wh"
+RESTOCKS = "hotwax/scheduled-restock"
+DELTAS = "externalFacilityId,idValue,idType,availableDelta,comments\n"
+RESET = "Item,externalFacilityId,availableQty,idValue\n"
+DAY = datetime(2026, 3, 5, tzinfo=UTC)
+
+
+def at(hour: float) -> datetime:
+    return DAY + timedelta(hours=hour)
+
+
+def test_a_receipt_as_netsuite_writes_it_moves_both_counters(place: Place) -> None:
+    place.put_reset("reset.csv", f"{RESET}TEE-S,43,10,501\n", at(1))
+    place.put(
+        f"{RECEIPTS}/2026-03-05T02:00:05.512Z-ItemReceipt.csv",
+        f"{DELTAS}43,501,NETSUITE_PRODUCT_ID,12,Inventory Adjusted from ItemReceipt # 884321 in NetSuite \n"
+        "43,501,NETSUITE_PRODUCT_ID,3,Two boxes, one wet, both counted \n"
+        "43,502,NETSUITE_PRODUCT_ID,4,\n"
+        "43,999,NETSUITE_PRODUCT_ID,4,\n"
+        "900,501,NETSUITE_PRODUCT_ID,4,\n"
+        "43,501,NETSUITE_PRODUCT_ID,many,\n",
+        at(2.5),
+    )
+    place.succeed("import_inventory")
+    place.succeed("import_item_receipt")
+    assert place.stock() == {("10001", "WAREHOUSE"): (25, 25), ("10002", "WAREHOUSE"): (4, 4)}
+    assert place.logs()[-1][1:] == ("finished_with_errors", 6, 3, 0)
+    assert place.rows(
+        "select line_number, quantity, reason_enum_id, description, effective_at from inventory_item_detail "
+        "where effect = 'delta' order by seq"
+    ) == [
+        (
+            2,
+            12,
+            "VAR_INTEGR",
+            "Inventory Adjusted from ItemReceipt # 884321 in NetSuite",
+            datetime(2026, 3, 5, 2, 0, 5, 512000, UTC),
+        ),
+        (3, 3, "VAR_INTEGR", "Two boxes, one wet, both counted", datetime(2026, 3, 5, 2, 0, 5, 512000, UTC)),
+        (4, 4, "VAR_INTEGR", None, datetime(2026, 3, 5, 2, 0, 5, 512000, UTC)),
+    ]
+
+
+def test_both_sides_of_a_transfer_move_and_what_is_not_there_is_cut(place: Place) -> None:
+    place.put_reset("reset.csv", f"{RESET}TEE-S,43,10,501\n", at(1))
+    place.put(
+        f"{TRANSFERS}/a.csv", f"{DELTAS}116,501,NETSUITE_PRODUCT_ID,25,T\n43,501,NETSUITE_PRODUCT_ID,-25,T\n", at(2)
+    )
+    place.put(f"{ADJUSTMENTS}/b.csv", f"{DELTAS}116,501,NETSUITE_PRODUCT_ID,-5,broken\n", at(3))
+    for job in ("import_inventory", "import_inventory_transfer", "import_inventory_adjustment"):
+        place.succeed(job)
+    assert place.stock() == {("10001", "WAREHOUSE"): (0, 0), ("10001", "BROADWAY"): (20, 20)}
+    assert place.rows(
+        "select facility_id, quantity, available_to_promise_diff, description from inventory_item_detail "
+        "where effect = 'delta' order by seq"
+    ) == [("BROADWAY", 25, 25, "T"), ("WAREHOUSE", -25, -10, "cut: T"), ("BROADWAY", -5, -5, "broken")]
+
+
+def test_a_reset_that_was_written_before_a_receipt_and_uploaded_after_it_leaves_the_receipt(place: Place) -> None:
+    place.put(f"{RECEIPTS}/r.csv", f"{DELTAS}43,501,NETSUITE_PRODUCT_ID,12,\n", datetime(2026, 3, 5, 5, 15, tzinfo=UTC))
+    place.succeed("import_item_receipt")
+    name = "Thu Mar 05 2026 05:00:00 GMT+0000 (UTC)-InventoryItemExport.csv"
+    place.put_reset(name, f"{RESET}TEE-S,43,10,501\n", datetime(2026, 3, 5, 5, 30, tzinfo=UTC))
+    place.succeed("import_inventory")
+    assert place.stock() == {("10001", "WAREHOUSE"): (22, 22)}
+    place.put(f"{RECEIPTS}/late.csv", f"{DELTAS}43,501,NETSUITE_PRODUCT_ID,7,was late\n", at(4))
+    place.succeed("import_item_receipt")
+    assert place.stock() == {("10001", "WAREHOUSE"): (22, 22)}
+    assert place.rows(
+        "select quantity, quantity_on_hand_diff, available_to_promise_diff, description from inventory_item_detail "
+        "where description like 'before_reset%'"
+    ) == [(7, 0, 0, "before_reset: was late")]
+
+
+def fulfillment(order: str, item: str, quantity: object, facility: str = "43") -> dict[str, object]:
+    items = [
+        {
+            "orderItemSeqId": item,
+            "externalFacilityId": facility,
+            "shippedDate": "2026-03-05 10:11:12",
+            "quantity": quantity,
+        }
+    ]
+    return {"orderMap": {"orderId": order, "items": items}}
+
+
+QUEUE = "order_id,order_item_seq_id,product_id,facility_id,quantity,product_store_id\n"
+
+
+def test_a_fulfilment_closes_its_order_item_and_takes_what_was_not_reserved(place: Place) -> None:
+    place.write_reference(
+        "virtual_queue_item", f"{QUEUE}R,00101,10001,WAREHOUSE,3,STORE\nQ,00101,10002,PARKING,3,STORE\n"
+    )
+    place.succeed("load_reference")
+    place.put_reset("reset.csv", f"{RESET}TEE-S,43,10,501\nTEE-M,43,10,502\n", at(1))
+    elements = [
+        fulfillment("R", "00101", 1),
+        fulfillment("Q", "00101", "2"),
+        fulfillment("R", "00101", "1.0"),
+        fulfillment("X", "00101", 1),
+        fulfillment("R", "00101", None),
+        {"orderMap": None},
+        7,
+    ]
+    place.put(f"{FULFILLMENTS}/SalesOrderFulfillment-2026-03-05-02-00-00.json", json.dumps(elements, indent=2), at(2))
+    place.succeed("import_inventory")
+    place.succeed("import_item_receipt")
+    assert place.stock() == {("10001", "WAREHOUSE"): (8, 10), ("10002", "WAREHOUSE"): (8, 8)}
+    open_items = "select order_id, quantity from virtual_queue_item order by 1"
+    assert place.rows(open_items) == [("Q", 1), ("R", 1)]
+    assert place.logs()[-1][1:] == ("finished_with_errors", 7, 4, 0)
+    assert place.rows("select line_number, reason, raw_row <> '' from data_manager_error order by 1") == [
+        (4, "Could not find item 00101 of order X in virtual_queue_item", True),
+        (5, "the quantity is empty", True),
+        (6, "the item names no order", True),
+        (7, "the item names no order", True),
+    ]
+    place.succeed("load_reference")
+    assert place.rows(open_items) == [("Q", 1), ("R", 1)]
+    # a refused row, mended in the failed-records file, is an ordinary file of its own
+    (failed,) = (place.home / "landing" / "IMP_ITM_RECEIPT").glob("*failed-records*")
+    mended = "\n".join(line.replace("X,00101", "R,00101") for line in failed.read_text().splitlines()[:2])
+    place.put(f"{FULFILLMENTS}/{failed.name}", mended, at(9))
+    place.succeed("import_item_receipt")
+    assert place.stock()["10001", "WAREHOUSE"] == (7, 10)
+    assert place.rows(open_items) == [("Q", 1), ("R", 0)]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"orderMap": {}}', "one JSON object"),
+        ("[1, 2", "has no end"),
+        ('[{"a": 1}{"b": 2}]', "is not JSON"),
+        ('[{"a": 1},]', "is not JSON"),
+        ("", "is empty"),
+        ("hello", "is missing"),
+    ],
+)
+def test_a_file_that_is_not_a_json_list_fails_with_a_sentence(place: Place, content: str, said: str) -> None:
+    place.put(f"{FULFILLMENTS}/a.json", content, at(2))
+    result = place.run("import_item_receipt")
+    assert not result.success
+    assert said in place.failure(result)
+    assert place.logs()[0][1] == "failed"
+
+
+def test_json_that_is_odd_but_valid_is_read(place: Place) -> None:
+    place.write_reference("virtual_queue_item", f"{QUEUE}R,00101,10001,WAREHOUSE,3,STORE\n")
+    place.succeed("load_reference")
+    item = '{"orderItemSeqId": "00101", "externalFacilityId": 43, "quantity": 1, "x": %s}'
+    deep = f'{{"orderMap": {{"orderId": "R", "items": [{item}]}}}}'
+    place.put(f"{FULFILLMENTS}/deep.json", "[" + deep % ("[" * 3000 + "]" * 3000) + "]", at(2))
+    place.put(f"{FULFILLMENTS}/bom.json", ("[" + deep % "null" + "]").encode("utf-8-sig"), at(3))
+    place.put(f"{FULFILLMENTS}/none.json", "[]", at(3))
+    place.succeed("import_item_receipt")
+    assert place.stock() == {("10001", "WAREHOUSE"): (-2, 0)}
+
+
+def test_rules_change_what_may_be_promised_and_say_nothing_where_they_are_empty(place: Place) -> None:
+    place.put_reset("reset.csv", f"{RESET}TEE-S,43,100,501\nTEE-S,116,100,501\nTEE-S,281,50,501\n", at(1))
+    place.succeed("import_inventory")
+    place.put(
+        f"{RULES}/PRODUCT_FACILITY_1.csv",
+        "facility-safety-stock,facility-id,product-id\n10,WAREHOUSE,10001\n10,BROADWAY,10001\n",
+        at(2),
+    )
+    place.put(f"{RULES}/PRODUCT_FACILITY_2.csv", "product-id,facility-id,allow-brokering\n10001,BROOKLYN,N\n", at(3))
+    place.put(
+        f"{RULES}/PRODUCT_FACILITY_3.csv",
+        "facility-safety-stock,facility-id,product-id\n20,CONFIGURATION,10001\n",
+        at(3),
+    )
+    place.put(
+        f"{RULES}/PRODUCT_FACILITY_4.csv",
+        "facility-id,facility-external-id,product-id,product-sku,facility-safety-stock,reorder-quantity,allow-pickup\n"
+        ",116,,TEE-S,,20,N\nNOWHERE,,10001,,1,,\nBROADWAY,,,,1,,\nBROADWAY,,10001,,-1,,\nBROADWAY,,10001,,1,,maybe\n",
+        at(4),
+    )
+    place.put(f"{RULES}/readme.csv", "nothing\n", at(4))
+    place.succeed("import_product_facility")
+    assert place.rows(
+        "select facility_id, minimum_stock, allow_brokering, allow_pickup from product_facility order by 1"
+    ) == [
+        ("BROADWAY", 10, None, "N"),
+        ("BROOKLYN", None, "N", None),
+        ("CONFIGURATION", 20, None, None),
+        ("WAREHOUSE", 10, None, None),
+    ]
+    online = "select base_atp, threshold, online_atp from online_atp where product_id = '10001'"
+    assert place.rows(online) == [(180, 20, 160)]
+    assert place.logs()[-1][1:] == ("finished_with_errors", 5, 4, 0)
+    entries = place.rows("select count(*) from inventory_item_detail")
+    moved = place.rows("select max(changed_seq) from product_facility")
+    place.put(
+        f"{RULES}/PRODUCT_FACILITY_0.csv", "facility-safety-stock,facility-id,product-id\n99,WAREHOUSE,10001\n", at(1.5)
+    )
+    place.put(
+        f"{RULES}/PRODUCT_FACILITY_5.csv", "facility-safety-stock,facility-id,product-id\n10,WAREHOUSE,10001\n", at(5)
+    )
+    place.succeed("import_product_facility")
+    assert place.rows(online) == [(180, 20, 160)]
+    assert place.rows("select max(changed_seq) from product_facility") == moved
+    assert place.rows("select count(*) from inventory_item_detail") == entries
+
+
+def test_kits_are_what_their_components_make(place: Place) -> None:
+    header = "productId,productIdTo,quantity,productAssocTypeId\n"
+    place.put_reset(
+        "reset.csv", f"{RESET}A,43,5,501\nB,43,0,502\nA,116,3,501\nB,116,2,502\nA,281,1,501\nKIT,43,77,509\n", at(1)
+    )
+    place.put(f"{KITS}/list.csv", f"{header}GIFT-KIT,10001,1,PRODUCT_COMPONENT\n509,TEE-M,1,PRODUCT_COMPONENT\n", at(2))
+    place.put(f"{KITS}/old.csv", f"{header}10009,10003,1,PRODUCT_COMPONENT\n", at(1))
+    place.put(f"{KITS}/bad.csv", f"{header}10001,10002,1,\n10009,10009,1,\n10009,10001,0,\n10009,nothing,1,\n", at(3))
+    place.succeed("import_inventory")
+    assert place.logs()[-1][1:] == ("finished", 6, 0, 1)
+    place.succeed("import_kit_component")
+    kits = "select facility_id, available_to_promise_total from kit_inventory where product_id = '10009' order by 1"
+    assert place.rows(kits) == [("BROADWAY", 2), ("BROOKLYN", 0), ("WAREHOUSE", 0)]
+    assert place.rows("select online_atp from online_atp where product_id = '10009'") == [(2,)]
+    assert place.logs()[-1][1:] == ("finished_with_errors", 4, 4, 0)
+    place.put(f"{TRANSFERS}/t.csv", f"{DELTAS}43,502,NETSUITE_PRODUCT_ID,4,\n", at(4))
+    place.succeed("import_inventory_transfer")
+    assert place.rows(kits) == [("BROADWAY", 2), ("BROOKLYN", 0), ("WAREHOUSE", 4)]
+    place.put(f"{KITS}/newer.csv", f"{header}10009,10001,2,PRODUCT_COMPONENT\n", at(5))
+    place.succeed("import_kit_component")
+    assert place.rows(kits) == [("BROADWAY", 1), ("BROOKLYN", 0), ("WAREHOUSE", 2)]
+    place.succeed("kit_inventory_setup", {"kit_inventory": {"include_all": True}})
+    assert place.rows(kits) == [("BROADWAY", 1), ("BROOKLYN", 0), ("WAREHOUSE", 2)]
+
+
+SHIPMENT = (
+    "external-shipment-id,product-sku,quantity,origin-facility-id,destination-facility-id,item-external-id,tracking-number,"
+    "shipment-attribute,shipment-type\n"
+)
+
+
+def test_a_shipment_is_stock_when_it_is_received_and_only_once(place: Place) -> None:
+    place.put(
+        f"{SHIPMENTS}/a.csv",
+        f"{SHIPMENT}INBOUND-1,TEE-S,11,116,281,1,788944217767 | 788944218650,EXTERNAL_ORDER_ID:TO0005374,IN_TRANSFER\n"
+        "INBOUND-1,TEE-M,2,116,281,2,,,IN_TRANSFER\nINBOUND-2,TEE-S,1,116,281,1,,,\nINBOUND-2,NOTHING,1,116,281,1,,,\n",
+        at(1),
+    )
+    package = {
+        "externalId": "1",
+        "itemExternalId": "1-1",
+        "productIdType": "NETSUITE_PRODUCT_ID",
+        "productIdValue": "501",
+        "quantity": 11,
+    }
+    v2 = {
+        "externalId": "77",
+        "transferOrderId": "TO",
+        "shippedDate": "2026-03-05",
+        "packages": [{"trackingNumber": "7889", "items": [package]}, {"trackingNumber": "7890", "items": []}],
+    }
+    place.put(
+        f"{SHIPMENTS_V2}/ExportWarehouseToFulfillment-2026-03-05-02-00-00.json",
+        json.dumps([v2, {"externalId": "78"}]),
+        at(2),
+    )
+    place.succeed("import_inbound_shipment")
+    assert place.rows("select shipment_id, destination_facility_id, status_id from shipment order by 1") == [
+        ("IN-77", None, "PURCH_SHIP_SHIPPED"),
+        ("IN-INBOUND-1", "BROOKLYN", "PURCH_SHIP_SHIPPED"),
+    ]
+    assert place.rows("select reason from data_manager_error order by log_id, line_number") == [
+        ("another row of shipment INBOUND-2 is refused: line 5",),
+        ("Could not find product with ident type SKU and value NOTHING",),
+        ("the row names no product",),
+    ]
+    assert place.stock() == {}
+    place.put(f"{SHIPMENTS}/again.csv", f"{SHIPMENT}INBOUND-1,TEE-S,12,116,281,1,,,IN_TRANSFER\n", at(3))
+    place.succeed("import_inbound_shipment")
+    place.succeed("schedule_restock", {"shipment_receipt": {"shipment_id": "IN-INBOUND-1"}})
+    place.succeed("schedule_restock", {"shipment_receipt": {"shipment_id": "IN-INBOUND-1"}})
+    assert place.stock() == {("10001", "BROOKLYN"): (12, 12)}
+    refused = place.run("schedule_restock", {"shipment_receipt": {"shipment_id": "IN-77"}})
+    assert "names no destination" in place.failure(refused)
+    place.succeed("schedule_restock", {"shipment_receipt": {"shipment_id": "IN-77", "facility_id": "116"}})
+    assert place.stock()["10001", "BROADWAY"] == (11, 11)
+    assert place.rows("select distinct reason_enum_id, shipment_id from inventory_item_detail order by 2") == [
+        ("VAR_SHIP_RECV", "IN-77"),
+        ("VAR_SHIP_RECV", "IN-INBOUND-1"),
+    ]
+
+
+RESTOCK = "Shopify Product SKU,Restock Quantity,Schedule Time,Facility,Product Store,Shopify Store,Restock Name\n"
+
+
+def test_restocks_are_received_at_their_time_and_can_be_changed_before(place: Place) -> None:
+    now = datetime.now(UTC)
+    past, future = (now - timedelta(hours=1)).isoformat(), (now + timedelta(days=1)).isoformat()
+    place.put(
+        f"{RESTOCKS}/r.csv",
+        f"{RESTOCK}TEE-S,100,{past},Broadway,STORE,Demo,Due\nTEE-M,5,{past},116,STORE,Demo,Due\n"
+        f"TEE-S,7,{future},Broadway,STORE,Demo,Later\nTEE-S,1,soon,Broadway,STORE,Demo,Due\nTEE-S,0,{past},Broadway,,,Due\n"
+        f"TEE-L,9,{future},Brooklyn,STORE,Demo,Never\n",
+    )
+    place.succeed("import_scheduled_restock")
+    assert place.logs()[-1][1:] == ("finished_with_errors", 6, 2, 0)
+    names = dict(place.rows("select name, shipment_id from shipment"))
+    assert set(names) == {"Due", "Later", "Never"}
+    place.succeed("schedule_restock", {"shipment_receipt": {"limit": 1}})
+    assert place.rows("select count(*) from shipment_receipt") == [(1,)]
+    place.succeed("schedule_restock")
+    assert place.stock() == {("10001", "BROADWAY"): (100, 100), ("10002", "BROADWAY"): (5, 5)}
+    place.succeed("schedule_restock", {"shipment_receipt": {"shipment_id": names["Never"], "action": "cancel"}})
+    change = {
+        "shipment_id": names["Later"],
+        "action": "reschedule",
+        "scheduled_at": (now - timedelta(seconds=1)).isoformat(),
+    }
+    place.succeed("schedule_restock", {"shipment_receipt": change})
+    place.succeed(
+        "schedule_restock", {"shipment_receipt": {"shipment_id": names["Later"], "action": "rename", "name": "Now"}}
+    )
+    place.succeed("schedule_restock")
+    assert place.stock()["10001", "BROADWAY"] == (107, 107)
+    assert ("10003", "BROOKLYN") not in place.stock()
+    refused = place.run("schedule_restock", {"shipment_receipt": {"shipment_id": names["Never"]}})
+    assert "was cancelled" in place.failure(refused)
+
+
+@pytest.mark.parametrize(
+    ("uploaded", "stated", "expected"),
+    [
+        ("2026-03-07T12:00:00+00:00", "09:00:00", "2026-03-07T14:00:00+00:00"),
+        ("2026-03-07T15:00:00+00:00", "09:00", "2026-03-08T13:00:00+00:00"),
+        ("2026-10-31T15:00:00+00:00", "9:00:00", "2026-11-01T14:00:00+00:00"),
+        ("2026-03-07T12:00:00+00:00", "2026-03-09 09:00:00", "2026-03-09T13:00:00+00:00"),
+        ("2026-03-07T12:00:00+00:00", "2026-03-09T09:00:00Z", "2026-03-09T09:00:00+00:00"),
+    ],
+)
+def test_a_time_of_day_is_the_stores(
+    place: Place, monkeypatch: pytest.MonkeyPatch, uploaded: str, stated: str, expected: str
+) -> None:
+    monkeypatch.setenv("RESTOCK_TIME_ZONE", "America/New_York")
+    place.put(f"{RESTOCKS}/r.csv", f"{RESTOCK}TEE-S,1,{stated},Broadway,,,X\n", datetime.fromisoformat(uploaded))
+    place.succeed("import_scheduled_restock")
+    assert place.rows("select scheduled_at from shipment") == [(datetime.fromisoformat(expected),)]
+
+
+def test_files_that_were_only_landed_are_worked_off_later(place: Place) -> None:
+    place.put_reset("reset.csv", f"{RESET}TEE-S,43,10,501\n", at(1))
+    place.put(f"{RECEIPTS}/r.csv", f"{DELTAS}43,501,NETSUITE_PRODUCT_ID,12,\n", at(2))
+    place.succeed("import_inventory", {"inventory_reset": {"schedule_now": False}})
+    place.succeed("import_item_receipt", {"item_receipt": {"scheduleNow": False}})
+    assert [log[1] for log in place.logs()] == ["pending", "pending"]
+    place.succeed("process_bulk_imported_files", {"data_manager_log": {"config_id": "IMP_ITM_RECEIPT"}})
+    assert [log[1] for log in place.logs()] == ["pending", "finished"]
+    place.succeed("process_bulk_imported_files")
+    assert place.stock() == {("10001", "WAREHOUSE"): (22, 22)}
+
+
+def test_a_reset_that_looks_wrong_is_held_until_it_is_approved_or_overtaken(place: Place) -> None:
+    products = "".join(f"{n},SKU-{n},FINISHED_GOOD,{n},,\n" for n in range(20000, 21200))
+    place.write_reference(
+        "product", "product_id,internal_name,product_type_id,netsuite_product_id,upca,tags\n" + products
+    )
+    place.succeed("load_reference")
+
+    def reset(quantity: int, hour: float) -> None:
+        rows = "".join(f"{hour},43,{quantity},{n}\n" for n in range(20000, 21200))
+        place.put_reset(f"{hour}.csv", RESET + rows, at(hour))
+
+    def total() -> int:
+        return place.rows("select sum(available_to_promise_total)::bigint from inventory_item")[0][0]
+
+    reset(5, 1)
+    place.succeed("import_inventory")
+    reset(0, 2)
+    result = place.succeed("import_inventory")
+    assert [e.check_name for e in result.get_asset_check_evaluations() if not e.passed] == ["no_reset_is_held"]
+    assert place.logs()[-1][1] == "held"
+    assert total() == 6000
+    place.put(f"{RECEIPTS}/r.csv", f"{DELTAS}43,20000,NETSUITE_PRODUCT_ID,12,\n", at(3))
+    place.succeed("import_item_receipt")
+    assert total() == 6012
+    approve = {"inventory_reset": {"paths": ["netsuite/inventoryitem/csv/2.csv"], "approve": True}}
+    place.succeed("import_inventory", approve)
+    assert total() == 12
+    reset(7, 4)
+    place.succeed("import_inventory")
+    reset(0, 5)
+    place.succeed("import_inventory")
+    reset(6, 6)
+    place.succeed("import_inventory")
+    assert [log[1] for log in place.logs()[-3:]] == ["finished", "cancelled", "finished"]
+    assert total() == 7200
