@@ -40,11 +40,13 @@ ORDER = (
 def test_everything_loads_under_the_names_of_the_design() -> None:
     dg.Definitions.validate_loadable(defs)
     repository = defs.get_repository_def()
-    assert {"load_reference", "import_inventory", "hard_sync"} <= set(repository.job_names)
+    assert {"load_reference", "import_inventory", "hard_sync", "upload_recent_inventory_changes"} <= set(
+        repository.job_names
+    )
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
     schedules = {schedule.name: schedule for schedule in repository.schedule_defs}
     assert {"load_reference_files", "import_inventory_files"} <= set(sensors)
-    assert {"hard_sync_daily"} <= set(schedules)
+    assert {"hard_sync_daily", "upload_recent_inventory_changes_quarter_hourly"} <= set(schedules)
     assert schedules["hard_sync_daily"].cron_schedule == "30 6 * * *"
     assert all(s.default_status == dg.DefaultSensorStatus.STOPPED for s in sensors.values())
     assert all(s.default_status == dg.DefaultScheduleStatus.STOPPED for s in schedules.values())

@@ -1,7 +1,6 @@
 """What keeps a delta from being sent, how a person sends it after all, and what becomes of an upload that was interrupted."""
 
 import threading
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -116,7 +115,7 @@ def adjusted_once(place: Place) -> bool:
     return len(levels) == len(set(levels)) == len(TARGETS)
 
 
-@pytest.mark.parametrize("mode", ["shopify", "last_published"])
+@pytest.mark.parametrize("mode", ["shopify", pytest.param("last_published", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("fault", "limit"),
     [
@@ -165,7 +164,7 @@ def silent_from(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("limit", ["0", "1000"], ids=["bulk", "direct"])
 @pytest.mark.parametrize(
-    "call", [3, 9, *(pytest.param(n, marks=pytest.mark.long) for n in (*range(1, 3), *range(4, 9), *range(10, 19)))]
+    "call", [9, *(pytest.param(n, marks=pytest.mark.long) for n in (*range(1, 9), *range(10, 19)))]
 )
 def test_whenever_shopify_falls_silent_the_next_run_ends_where_one_run_would(
     stocked: Place, monkeypatch: pytest.MonkeyPatch, call: int, limit: str
@@ -182,7 +181,7 @@ def test_whenever_shopify_falls_silent_the_next_run_ends_where_one_run_would(
 
 
 @pytest.mark.parametrize("mode", ["shopify", "last_published"])
-@pytest.mark.parametrize("call", [2, 4, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 3, 5, 6, 7, 8))])
+@pytest.mark.parametrize("call", [4, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 3, 5, 6, 7, 8))])
 def test_whenever_shopify_falls_silent_the_next_recent_run_sends_the_rest(
     synced: Place, monkeypatch: pytest.MonkeyPatch, call: int, mode: str
 ) -> None:
@@ -291,16 +290,17 @@ def test_a_failing_shop_does_not_delay_another(stocked: Place, monkeypatch: pyte
     stocked.write_reference("shopify_shop", shops + "SHOP,a,STORE,hotwax,\nOUTLET,b,STORE,hotwax,\n")
     stocked.write_reference("shopify_shop_location", "shop_id,facility_id,shopify_location_id\nSHOP,BROADWAY,7116\n")
     assert stocked.run("load_reference").success
-    silent = Fault("bulkOperationRunQuery", "delay", at_call=0, value=600, only="OUTLET")
     stocked.simulator.shops.add_shop("OUTLET")
-    stocked.simulator.faults.add(silent)
+    stocked.simulator.faults.add(Fault("bulkOperationRunQuery", "http_503", at_call=0, only="OUTLET"))
     for name in ("URL", "ACCESS_TOKEN"):
         value = stocked.simulator.environment()[f"SHOPIFY_SHOP_{name}"]
         monkeypatch.setenv(f"SHOPIFY_OUTLET_{name}", value.replace("/SHOP", "/OUTLET"))
-    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
-    other = threading.Thread(target=lambda: stocked.run("hard_sync", shop="OUTLET"), daemon=True)
+    ended: list[bool] = []
+    other = threading.Thread(target=lambda: ended.append(stocked.run("hard_sync", shop="OUTLET").success))
     other.start()
-    started = datetime.now(UTC)
     assert stocked.run("hard_sync", shop="SHOP").success
-    assert (datetime.now(UTC) - started).total_seconds() < 10
-    assert other.is_alive()
+    assert shown(stocked)["TEE-S", 7116] == TARGETS["TEE-S", 7116]
+    assert not ended, "the other shop is waited for still"
+    stocked.simulator.faults.clear()
+    other.join(60)
+    assert ended == [True]

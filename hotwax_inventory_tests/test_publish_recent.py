@@ -134,7 +134,7 @@ def test_buffer_minutes_look_back_from_the_newest_watermark(synced: Place) -> No
     shops.set_available("SHOP", item(synced, "TEE-M"), 7281, 50)
     assert synced.run(RECENT, {"recent_change_delta": {"buffer_minutes": 20}}, shop="SHOP").success
     assert (shown(synced)["TEE-S", 7116], shown(synced)["TEE-M", 7281]) == (50, 1)
-    assert synced.run(RECENT, {"recent_change_delta": {"buffer_minutes": 40}}, shop="SHOP").success
+    assert synced.run(RECENT, {"recent_change_delta": {"bufferTime": 40}}, shop="SHOP").success
     assert shown(synced)["TEE-S", 7116] == 9
 
 

@@ -65,6 +65,8 @@ class RecentPublication(Publication):
     buffer_minutes: int = Field(
         0, description="look back so many minutes further than the newest watermark of the shop", ge=0
     )
+    bufferTime: int | None = Field(None, description="HotWax's spelling of buffer_minutes")
+    buffertime: int | None = Field(None, description="HotWax's other spelling of buffer_minutes")
 
 
 SPELLINGS = {
@@ -72,6 +74,8 @@ SPELLINGS = {
     "facilityGroupID": "facility_group_id",
     "shopifyFacilityGroupId": "shopify_facility_group_id",
     "includeAll": "include_all",
+    "bufferTime": "buffer_minutes",
+    "buffertime": "buffer_minutes",
     "useVaildATP": "use_valid_atp",
     "useValidATP": "use_valid_atp",
 }
