@@ -3,7 +3,7 @@
 
 import json
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -326,8 +326,19 @@ def _read(
     raise AssertionError("the first kind of file either fits or says why not")
 
 
-def _file_row(spec: Import, file: PendingFile, text: Text) -> str:
-    """SQL of the `file_row` relation for one file."""
+def _alike(texts: Mapping[int, tuple[PendingFile, Text]]) -> list[dict[int, Text]]:
+    """The files in groups that differ in nothing but their rows, so that each group is one scan."""
+    groups: dict[tuple[object, ...], dict[int, Text]] = {}
+    for log_id, (file, text) in texts.items():
+        repeated = sum(other.path == text.path for _, other in texts.values() if other is not text)
+        shape = replace(text, path=Path(), most_rows=0)
+        groups.setdefault((shape, file.parameters, log_id if repeated else None), {})[log_id] = text
+    return list(groups.values())
+
+
+def _file_row(spec: Import, parameters: str, texts: Mapping[int, Text]) -> str:
+    """SQL of the `file_row` relation for files that are alike."""
+    text = next(iter(texts.values()))
     positions, width = _positions(spec, text), len(text.header)
     has_free_end = _has_free_end(spec, positions, width)
     extra = EXTRA_FIELDS if has_free_end else 1
@@ -339,23 +350,23 @@ def _file_row(spec: Import, file: PendingFile, text: Text) -> str:
         if has_free_end and position == width - 1:
             value = f"concat_ws(',', {', '.join(f'c{i}' for i in range(width - 1, width + extra))})"
         values.append(f"{value} as {column.name}")
-    for name, default in json.loads(file.parameters).items():
+    for name, default in json.loads(parameters).items():
         values.append(f"{'null::varchar' if default is None else sql_text(default)} as default_{name}")
     values += [f"{expression} as {name}" for name, expression in keys(positions).items()]
     return f"""
         select
-            {file.log_id}::bigint as log_id,
+            log_id,
             line_number,
             case
                 when c{width - 1} is null then 'the row has fewer fields than the header ({width})'
                 when {"false" if has_free_end else f"c{width} is not null"} then 'the row has more fields than the header ({width})'
             end as structure_reason,
             {", ".join(values)}
-        from ({fields_relation(text, extra)})"""
+        from ({fields_relation(texts, extra)})"""
 
 
-def _refused_row(spec: Import, file: PendingFile, text: Text, left: Text) -> str:
-    """SQL of the rows of a file that are left over: `raw_row` as it came, and `failed_record`, which has the header's
+def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
+    """SQL of the rows that are left over of files like `text`: `raw_row` as it came, and `failed_record`, which has the header's
     columns (all but a `reason` of an earlier refusal) and, in a row that is too long, what is beyond them."""
     positions, width = _positions(spec, text), len(text.header)
     own = [f"c{i}" for i in range(width)]
@@ -380,7 +391,7 @@ def _refused_row(spec: Import, file: PendingFile, text: Text, left: Text) -> str
     spelled = json.dumps({column: text.header[position] for column, position in positions.items()})
     return f"""
         select
-            {file.log_id}::bigint as log_id,
+            log_id,
             line_number,
             {sql_text(spelled)} as spelled,
             {raw_row} as raw_row,
@@ -425,7 +436,9 @@ def _import_rows(
             or identification_types(_positions(spec, text), str(json.loads(file.parameters).get("id_type")))
         }
     )
-    file_row = " union all ".join(_file_row(spec, file, text) for file, text in texts.values())
+    file_row = " union all ".join(
+        _file_row(spec, texts[next(iter(group))][0].parameters, group) for group in _alike(texts)
+    )
     connection.execute(
         f"with file_row as ({file_row}) insert into {spec.table.name} select {spec.table.column_list()} from ({spec.checked}) "
         "where is_right and is_of_nobody is not true",
@@ -439,14 +452,14 @@ def _import_rows(
     )
     for log_id in texts:
         done[log_id].rows = accepted.get(log_id, 0)
-    incomplete = [
-        (file, text, left_over(text, _accepted(spec, file), scratch / f"{file.log_id}.left", connection))
-        for file, text in texts.values()
-        if accepted.get(file.log_id, 0) != text.most_rows
-    ]
+    incomplete = {log_id: found for log_id, found in texts.items() if accepted.get(log_id, 0) != found[1].most_rows}
     if not incomplete:
         return
-    connection.execute(_refused_sql(spec, incomplete), {"types": types})
+    left = {
+        log_id: left_over(text, _accepted(spec, file), scratch / f"{log_id}.left", connection)
+        for log_id, (file, text) in incomplete.items()
+    }
+    connection.execute(_refused_sql(spec, incomplete, left), {"types": types})
     connection.execute(
         "insert into data_manager_error select log_id, line_number, column_name, reason, raw_row from refused where not is_ignored"
     )
@@ -461,12 +474,17 @@ def _accepted(spec: Import, file: PendingFile) -> str:
     return f"select line_number from {spec.table.name} where log_id = {file.log_id}"
 
 
-def _refused_sql(spec: Import, incomplete: list[tuple[PendingFile, Text, Text]]) -> str:
+def _refused_sql(spec: Import, incomplete: Mapping[int, tuple[PendingFile, Text]], left: Mapping[int, Text]) -> str:
     """The rows that did not go to the table, checked once more: that is cheaper than to carry every reason along.
 
-    Each file comes with its text and the text of the rows that are left over."""
-    refused_row = " union all ".join(_refused_row(spec, file, text, left) for file, text, left in incomplete)
-    file_row = " union all ".join(_file_row(spec, file, left) for file, _, left in incomplete)
+    `left` has the rows that are left over of each file."""
+    refused_rows, file_rows = [], []
+    for group in _alike(incomplete):
+        file, text = incomplete[next(iter(group))]
+        rows = {log_id: left[log_id] for log_id in group}
+        refused_rows.append(_refused_row(spec, text, rows))
+        file_rows.append(_file_row(spec, file.parameters, rows))
+    refused_row, file_row = " union all ".join(refused_rows), " union all ".join(file_rows)
     return f"""
         create or replace temp table refused as
         with refused_row as ({refused_row}),

@@ -277,7 +277,7 @@ def _staged(file: ReferenceFile, text: Text) -> str:
     columns = ", ".join(f"nullif(trim(c{text.header.index(name)}), '') as {name}" for name in file.columns)
     return f"""
         select line_number, c{width - 1} is null as is_short, c{width} is not null as is_long, {columns}
-        from ({fields_relation(text, extra_fields=1)})"""
+        from ({fields_relation({0: text}, extra_fields=1)})"""
 
 
 def _check(file: ReferenceFile, text: Text, connection: duckdb.DuckDBPyConnection) -> None:

@@ -10,7 +10,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -304,21 +304,29 @@ def normalised(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
-def fields_relation(text: Text, extra_fields: int) -> str:
-    """SQL of a relation with `line_number` and the columns c0, c1, …: null where a row is too short.
+def fields_relation(texts: Mapping[int, Text], extra_fields: int) -> str:
+    """SQL of a relation with `log_id`, `line_number` and the columns c0, c1, …: null where a row is too short.
 
-    There are `extra_fields` columns beyond the header; blank lines are left out."""
+    `texts` are files by log_id that differ in nothing but their rows, and are read in one scan: one after the other costs more
+    than the rows of small ones. There are `extra_fields` columns beyond the header; blank lines are left out."""
+    text = next(iter(texts.values()))
     names = [f"c{i}" for i in range(len(text.header) + extra_fields)]
     typed = ", ".join(f"'{name}': 'varchar'" for name in (["number"] if text.is_copy else []) + names)
+    paths = ", ".join(sql_text(str(text.path)) for text in texts.values())
     options = f"""auto_detect = false, header = false, skip = {0 if text.is_copy else text.header_line},
-        delim = '{SEPARATOR if text.is_copy else ","}', quote = '', escape = '', nullstr = '{NO_NULL}',
+        delim = '{SEPARATOR if text.is_copy else ","}', quote = '', escape = '', nullstr = '{NO_NULL}', filename = {len(texts) > 1},
         all_varchar = true, null_padding = true, strict_mode = false, columns = {{{typed}}}"""
-    number = "number::bigint" if text.is_copy else f"row_number() over () + {text.header_line}"
+    log_id, number = f"{next(iter(texts))}::bigint", f"row + {text.header_line}"
+    if len(texts) > 1:
+        log_id = f"list_extract([{', '.join(map(str, texts))}]::bigint[], list_position([{paths}], filename))"
+        number = f"row - min(row) over (partition by filename) + {1 + text.header_line}"
+    if text.is_copy:
+        number = "number::bigint"
     return f"""
-        select line_number, {", ".join(names)}
+        select log_id, line_number, {", ".join(names)}
         from (
-            select {number} as line_number, {", ".join(names)}
-            from read_csv({sql_text(str(text.path))}, {options})
+            select {log_id} as log_id, {number} as line_number, {", ".join(names)}
+            from (select *{"" if text.is_copy else ", row_number() over () as row"} from read_csv([{paths}], {options}))
         )
         where not (c1 is null and trim(c0, chr(32) || chr(9) || chr(13) || chr(160)) = '')"""
 

@@ -2,13 +2,13 @@
 
 The first day meets an empty warehouse. On the second, 3 % of the quantities differ and 0.1 % of the rows are bad."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
 from hotwax_inventory import tables
+from hotwax_inventory.files import sources
 from hotwax_inventory.imports import queue, reset
 from hotwax_inventory.ledger import entries
 from hotwax_inventory.resources import Warehouse
@@ -71,7 +71,7 @@ def register(folder: Path, day: int) -> None:
         "name": path.name,
         "at": datetime(2026, 11, day, 5, tzinfo=UTC),
         "size_bytes": path.stat().st_size,
-        "parameters": json.dumps(reset.ResetFiles.model_validate({}).parameters()),
+        "parameters": reset.ResetFiles.model_validate({}).source(sources.RESET_INVENTORY).parameters,
     }
     with Warehouse().transaction() as connection:
         connection.execute(REGISTER, values)
