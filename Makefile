@@ -6,7 +6,7 @@ export DAGSTER_HOME ?= $(CURDIR)/data/dagster
 export PYTHONPATH := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo dev test test-long bench lint lock
+.PHONY: install demo dev test test-long test-soak bench lint lock
 
 install: $(VENV)/installed
 
@@ -28,10 +28,13 @@ dev: install $(DAGSTER_HOME)/dagster.yaml
 	@$(BIN)/python -m hotwax_inventory.dev
 
 test: install
-	$(BIN)/python -m pytest -n 2 -m "not long"
+	$(BIN)/python -m pytest -n 2 -m "not long and not soak"
 
 test-long: install
 	$(BIN)/python -m pytest -n 2 -m long
+
+test-soak: install
+	$(BIN)/python -m pytest -n 2 -m soak
 
 # pandas is what a benchmark compares with, and is kept apart: DuckDB imports it wherever it finds it, which costs 0.4 s a process.
 BENCH_LOCK := hotwax_inventory_tests/benchmarks/requirements.lock

@@ -122,13 +122,22 @@ POINTS = [
     *((Point("resources.transaction", call, when), DIRECT) for call in range(4, 20, 2) for when in ("before", "after")),
 ]
 SEEDS = (1, 2, 3)
+
+
 EVERYDAY = [(*POINTS[n], SEEDS[n % 3]) for n in (1, 4, 7, 9, 12, 14)]
 OTHERS = [(point, limit, seed) for point, limit in POINTS for seed in SEEDS if (point, limit, seed) not in EVERYDAY]
 
 
 @pytest.mark.parametrize(
     ("point", "limit", "seed"),
-    [*EVERYDAY, *(pytest.param(*case, marks=pytest.mark.long) for case in OTHERS)],
+    [
+        *EVERYDAY,
+        *(
+            # .ci/run has time for some of them; the others are for whoever has an hour
+            pytest.param(*case, marks=pytest.mark.soak if n % 8 else pytest.mark.long)
+            for n, case in enumerate(OTHERS)
+        ),
+    ],
     ids=str,
 )
 def test_after_a_kill_the_next_run_sends_what_is_missing_and_nothing_twice(
@@ -145,8 +154,7 @@ def test_after_a_kill_the_next_run_sends_what_is_missing_and_nothing_twice(
     assert place.rows("select distinct status_id from sync_run where status_id in ('sending', 'unfinished')") == []
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.soak) for seed in SEEDS])
 @pytest.mark.parametrize(
     "point",
     [

@@ -164,7 +164,7 @@ def silent_from(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("limit", ["0", "1000"], ids=["bulk", "direct"])
 @pytest.mark.parametrize(
-    "call", [9, *(pytest.param(n, marks=pytest.mark.long) for n in (*range(1, 9), *range(10, 19)))]
+    "call", [9, *(pytest.param(n, marks=pytest.mark.soak) for n in (*range(1, 9), *range(10, 19)))]
 )
 def test_whenever_shopify_falls_silent_the_next_run_ends_where_one_run_would(
     stocked: Place, monkeypatch: pytest.MonkeyPatch, call: int, limit: str
@@ -181,7 +181,7 @@ def test_whenever_shopify_falls_silent_the_next_run_ends_where_one_run_would(
 
 
 @pytest.mark.parametrize("mode", ["shopify", "last_published"])
-@pytest.mark.parametrize("call", [4, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 3, 5, 6, 7, 8))])
+@pytest.mark.parametrize("call", [4, *(pytest.param(n, marks=pytest.mark.soak) for n in (1, 2, 3, 5, 6, 7, 8))])
 def test_whenever_shopify_falls_silent_the_next_recent_run_sends_the_rest(
     synced: Place, monkeypatch: pytest.MonkeyPatch, call: int, mode: str
 ) -> None:

@@ -213,7 +213,7 @@ def test_no_sale_is_put_back_on_sale_and_every_movement_of_ours_arrives_once(
     check(published, steps, "last_published")
 
 
-@pytest.mark.long
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 @examples(400)
 @given(STEPS)
