@@ -28,17 +28,17 @@ PROCESSES.set_forkserver_preload(["hotwax_inventory_tests.test_crashes", "hotwax
 OWNERS |= {"client": ShopifyClient, "sender": Sender, "sending": sending, "settling": settling, "resume": resume}
 
 
-def _publish(environment: dict[str, str], job: str, config: dict[str, Any], point: Point | None) -> None:
+def _publish(environment: dict[str, str], job: str, config: dict[str, Any], point: Point | None, shop: str) -> None:
     os.environ.update(environment)
     if point is not None:
         _arm(point)
     delta = "hard_sync_delta" if job == "hard_sync" else "recent_change_delta"
     with dg.DagsterInstance.ephemeral() as instance:
-        instance.add_dynamic_partitions("shop", ["SHOP"])
+        instance.add_dynamic_partitions("shop", [shop])
         defs.resolve_job_def(job).execute_in_process(
             instance=instance,
             run_config={"ops": {delta: {"config": config}}},
-            tags={"dagster/partition": "SHOP"},
+            tags={"dagster/partition": shop},
         )
 
 
@@ -47,13 +47,13 @@ def published(job: str, point: Point | None = None, **config: Any) -> int:
     return ended(publishing(job, point, **config))
 
 
-def publishing(job: str, point: Point | None = None, **config: Any) -> BaseProcess:
-    """A process that runs a job for the shop."""
+def publishing(job: str, point: Point | None = None, shop: str = "SHOP", **config: Any) -> BaseProcess:
+    """A process that runs a job for a shop."""
     names = ("HOTWAX_", "SFTP_", "SHOPIFY_", "DIRECT_")
     environment = {name: value for name, value in os.environ.items() if name.startswith(names)}
     # the server that the child is forked from keeps the environment of the test that started it
     environment.setdefault("DIRECT_PUSH_LIMIT", DIRECT)
-    process = PROCESSES.Process(target=_publish, args=(environment, job, config, point))
+    process = PROCESSES.Process(target=_publish, args=(environment, job, config, point, shop))
     process.start()
     return process
 
@@ -122,8 +122,6 @@ POINTS = [
     *((Point("resources.transaction", call, when), DIRECT) for call in range(4, 20, 2) for when in ("before", "after")),
 ]
 SEEDS = (1, 2, 3)
-
-
 EVERYDAY = [(*POINTS[n], SEEDS[n % 3]) for n in (1, 4, 7, 9, 12, 14)]
 OTHERS = [(point, limit, seed) for point, limit in POINTS for seed in SEEDS if (point, limit, seed) not in EVERYDAY]
 
