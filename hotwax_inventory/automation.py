@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -188,7 +188,7 @@ def schedule_restock_due(context: dg.SensorEvaluationContext) -> dg.RunRequest |
     if not warehouse.path.exists():
         return dg.SkipReason("There is no warehouse yet.")
     try:
-        due = due_shipments(warehouse, datetime.now(UTC) + timedelta(seconds=settings.restock_lead_seconds()))
+        due = due_shipments(warehouse)
     except WarehouseBusy:
         return dg.SkipReason("The warehouse is busy; restocks are looked for at the next tick.")
     if not due:

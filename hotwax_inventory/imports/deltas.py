@@ -10,8 +10,8 @@ from hotwax_inventory import tables
 from hotwax_inventory.files import sources
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import fulfillment, summary
-from hotwax_inventory.imports.identify import IDENTIFIED, IS_RIGHT, REFUSAL
-from hotwax_inventory.imports.queue import Column, Import, ImportFiles, run_import
+from hotwax_inventory.imports.identify import IDENTIFIED, IS_DERIVED_KIT, IS_RIGHT, REFUSAL
+from hotwax_inventory.imports.queue import Column, Import, ImportFiles
 from hotwax_inventory.resources import Sftp, Warehouse
 
 CHECKED = f"""
@@ -27,7 +27,7 @@ select
     *,
     units::integer as quantity,
     coalesce({IS_RIGHT}, false) as is_right,
-    default_kits = 'components' and product_type_id = 'MARKETING_PKG_PICK' as is_of_nobody,
+    {IS_DERIVED_KIT} as is_of_nobody,
     {REFUSAL} as refusal
 from identified
 """
@@ -98,36 +98,23 @@ class AdjustmentFiles(ImportFiles):
 )
 def item_receipt(context: dg.AssetExecutionContext, config: ReceiptFiles, sftp: Sftp, warehouse: Warehouse):
     """Receipts (CSV) and fulfilments (JSON) come in the same directories; a file's content says which it is."""
-    imports = (RECEIPT, fulfillment.IMPORT)
-    yield summary.result(run_import(imports, config, context.run.run_id, sftp, warehouse), RECEIPT, warehouse)
+    yield summary.import_files((RECEIPT, fulfillment.IMPORT), context, config, sftp, warehouse)
     yield dg.MaterializeResult(
         asset_key="item_fulfillment", metadata={"dagster/row_count": summary.row_count(fulfillment.IMPORT, warehouse)}
     )
 
 
-@dg.asset(
-    group_name="imports",
-    kinds={"duckdb"},
-    deps=[sources.INVENTORY_TRANSFER.files_asset, "product", "facility"],
-    metadata=tables.INVENTORY_TRANSFER.metadata,
-    check_specs=summary.check_specs("inventory_transfer"),
-)
+@summary.import_asset(sources.INVENTORY_TRANSFER, tables.INVENTORY_TRANSFER, "product", "facility")
 def inventory_transfer(
     context: dg.AssetExecutionContext, config: TransferFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One accepted row of a transfer file: what one facility got from another, or gave to it."""
-    return summary.result(run_import((TRANSFER,), config, context.run.run_id, sftp, warehouse), TRANSFER, warehouse)
+    return summary.import_files((TRANSFER,), context, config, sftp, warehouse)
 
 
-@dg.asset(
-    group_name="imports",
-    kinds={"duckdb"},
-    deps=[sources.INVENTORY_ADJUSTMENT.files_asset, "product", "facility"],
-    metadata=tables.INVENTORY_ADJUSTMENT.metadata,
-    check_specs=summary.check_specs("inventory_adjustment"),
-)
+@summary.import_asset(sources.INVENTORY_ADJUSTMENT, tables.INVENTORY_ADJUSTMENT, "product", "facility")
 def inventory_adjustment(
     context: dg.AssetExecutionContext, config: AdjustmentFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One accepted row of an adjustment file: what the ERP corrected."""
-    return summary.result(run_import((ADJUSTMENT,), config, context.run.run_id, sftp, warehouse), ADJUSTMENT, warehouse)
+    return summary.import_files((ADJUSTMENT,), context, config, sftp, warehouse)

@@ -10,6 +10,7 @@ from hotwax_inventory.imports.identify import (
     HAS_QUANTITY,
     HAS_STOCK_FACILITY,
     IDENTIFIED,
+    IS_DERIVED_KIT,
     NOT_POSITIVE,
     VIRTUAL_FACILITY,
     WRONG_FACILITY,
@@ -37,7 +38,7 @@ select
     coalesce(
         structure_reason is null and {HAS_STOCK_FACILITY} and {HAS_PRODUCT} and {HAS_QUANTITY} and units > 0, false
     ) as is_right,
-    default_kits = 'components' and product_type_id = 'MARKETING_PKG_PICK' as is_of_nobody,
+    {IS_DERIVED_KIT} as is_of_nobody,
     case
         {WRONG_STRUCTURE}
         when coalesce(order_id, '') = '' then {{'column_name': 'order_id', 'reason': 'the item names no order'}}

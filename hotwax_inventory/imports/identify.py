@@ -8,8 +8,16 @@ MOST_UNITS = 2_000_000_000
 
 KNOWN_TYPES = ("PRODUCTID", "NETSUITEPRODUCTID", "SKU", "UPCA")
 
+# A quantity as a number: a whole one, also written with zeros after the point; null where it is none.
+UNITS = """case
+                when cast(try_cast({0} as bigint) as varchar) = {0} then try_cast({0} as bigint)
+                when regexp_full_match({0}, '-?[0-9]+([.]0+)?') then try_cast(split_part({0}, '.', 1) as bigint)
+            end"""
+# A row of a kit that is derived from its components: right, and of nobody (design 8.8).
+IS_DERIVED_KIT = "default_kits = 'components' and product_type_id = 'MARKETING_PKG_PICK'"
+
 # Over `staged`; `$types` are the identification types that its rows can have, since fewer make a smaller join.
-IDENTIFIED = """
+IDENTIFIED = f"""
     facility_name as (
         select 'id' as kind, facility_id as name, facility_id, parent_facility_type_id, 1 as facility_count
         from facility
@@ -44,10 +52,7 @@ IDENTIFIED = """
             s.* exclude (product_id, facility_id, quantity),
             s.product_id as stated_product_id,
             s.quantity as stated_quantity,
-            case
-                when cast(try_cast(s.quantity as bigint) as varchar) = s.quantity then try_cast(s.quantity as bigint)
-                when regexp_full_match(s.quantity, '-?[0-9]+([.]0+)?') then try_cast(split_part(s.quantity, '.', 1) as bigint)
-            end as units,
+            {UNITS.format("s.quantity")} as units,
             f.facility_id,
             f.parent_facility_type_id,
             f.facility_count,

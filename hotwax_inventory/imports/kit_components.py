@@ -9,8 +9,8 @@ from pydantic import Field
 from hotwax_inventory import tables
 from hotwax_inventory.files import sources
 from hotwax_inventory.imports import summary
-from hotwax_inventory.imports.identify import MOST_UNITS, NOT_POSITIVE, WRONG_QUANTITY, WRONG_STRUCTURE
-from hotwax_inventory.imports.queue import Column, Import, ImportFiles, run_import
+from hotwax_inventory.imports.identify import MOST_UNITS, NOT_POSITIVE, UNITS, WRONG_QUANTITY, WRONG_STRUCTURE
+from hotwax_inventory.imports.queue import Column, Import, ImportFiles
 from hotwax_inventory.resources import Sftp, Warehouse
 
 # A product is named by id, else SKU, else NetSuite id; a value that names several in the first of these names none.
@@ -29,9 +29,7 @@ identified as (
         r.product_id as stated_product_id,
         r.product_id_to as stated_product_id_to,
         r.quantity as stated_quantity,
-        case when regexp_full_match(r.quantity, '-?[0-9]+([.]0+)?')
-            then try_cast(split_part(r.quantity, '.', 1) as bigint)
-        end as units,
+        {UNITS.format("r.quantity")} as units,
         k.product_id,
         k.product_type_id,
         k.product_count,
@@ -128,15 +126,9 @@ class KitFiles(ImportFiles):
     config_id: str = Field(sources.KIT_COMPONENT.config_id, description="MDM config that receives the files")
 
 
-@dg.asset(
-    group_name="imports",
-    kinds={"duckdb"},
-    deps=[sources.KIT_COMPONENT.files_asset, "product"],
-    metadata=tables.KIT_COMPONENT.metadata,
-    check_specs=summary.check_specs("kit_component"),
-)
+@summary.import_asset(sources.KIT_COMPONENT, tables.KIT_COMPONENT, "product")
 def kit_component(
     context: dg.AssetExecutionContext, config: KitFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One component of one kit, in the list that was in force from one time to another."""
-    return summary.result(run_import((IMPORT,), config, context.run.run_id, sftp, warehouse), IMPORT, warehouse)
+    return summary.import_files((IMPORT,), context, config, sftp, warehouse)

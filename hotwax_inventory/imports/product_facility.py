@@ -19,7 +19,7 @@ from hotwax_inventory.imports.identify import (
     WRONG_QUANTITY,
     WRONG_STRUCTURE,
 )
-from hotwax_inventory.imports.queue import Column, Import, ImportFiles, run_import
+from hotwax_inventory.imports.queue import Column, Import, ImportFiles
 from hotwax_inventory.resources import Sftp, Warehouse
 
 FLAG = "case upper({0}) when 'Y' then 'Y' when 'TRUE' then 'Y' when 'N' then 'N' when 'FALSE' then 'N' end"
@@ -121,15 +121,9 @@ class RuleFiles(ImportFiles):
     config_id: str = Field(sources.PRODUCT_FACILITY.config_id, description="MDM config that receives the files")
 
 
-@dg.asset(
-    group_name="imports",
-    kinds={"duckdb"},
-    deps=[sources.PRODUCT_FACILITY.files_asset, "product", "facility"],
-    metadata=tables.PRODUCT_FACILITY.metadata,
-    check_specs=summary.check_specs("product_facility"),
-)
+@summary.import_asset(sources.PRODUCT_FACILITY, tables.PRODUCT_FACILITY, "product", "facility")
 def product_facility(
     context: dg.AssetExecutionContext, config: RuleFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """The availability rules of one product at one facility, as the newest files have them."""
-    return summary.result(run_import((IMPORT,), config, context.run.run_id, sftp, warehouse), IMPORT, warehouse)
+    return summary.import_files((IMPORT,), context, config, sftp, warehouse)

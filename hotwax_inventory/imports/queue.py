@@ -3,6 +3,7 @@
 
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -274,13 +275,11 @@ def _import_batch(
 ) -> list[Imported]:
     done = {file.log_id: Imported(file.log_id, file.file_name) for file in files}
     kinds: dict[str, dict[int, tuple[PendingFile, Text]]] = {spec.table.name: {} for spec in imports}
-    headers: dict[int, tuple[str, ...]] = {}
     started_at = datetime.now(UTC)
     for file in files:
         try:
             spec, text = _read(imports, file, scratch, connection)
             kinds[spec.table.name][file.log_id] = file, text
-            headers[file.log_id] = text.own_header
         except BadFile as error:
             done[file.log_id].failure = str(error)
     try:
@@ -293,9 +292,9 @@ def _import_batch(
                     _import_rows(spec, texts, scratch, connection, done)
                     for statement in spec.applied:
                         connection.execute(statement)
-                    for file, _ in texts.values():
+                    for file, text in texts.values():
                         if done[file.log_id].refused:
-                            write_failed_records(file, headers[file.log_id], connection)
+                            write_failed_records(file, text.own_header, connection)
             _finish(imports[0], list(done.values()), run_id, started_at, connection)
     except duckdb.InvalidInputException as error:
         if len(files) > 1:
@@ -329,10 +328,10 @@ def _read(
 def _alike(texts: Mapping[int, tuple[PendingFile, Text]]) -> list[dict[int, Text]]:
     """The files in groups that differ in nothing but their rows, so that each group is one scan."""
     groups: dict[tuple[object, ...], dict[int, Text]] = {}
+    paths = Counter(text.path for _, text in texts.values())
     for log_id, (file, text) in texts.items():
-        repeated = sum(other.path == text.path for _, other in texts.values() if other is not text)
         shape = replace(text, path=Path(), most_rows=0)
-        groups.setdefault((shape, file.parameters, log_id if repeated else None), {})[log_id] = text
+        groups.setdefault((shape, file.parameters, log_id if paths[text.path] > 1 else None), {})[log_id] = text
     return list(groups.values())
 
 

@@ -9,8 +9,8 @@ from pydantic import Field
 from hotwax_inventory import tables
 from hotwax_inventory.files import sources
 from hotwax_inventory.imports import summary
-from hotwax_inventory.imports.identify import IDENTIFIED, IS_RIGHT, REFUSAL
-from hotwax_inventory.imports.queue import Column, Import, ImportFiles, ResetBy, run_import
+from hotwax_inventory.imports.identify import IDENTIFIED, IS_DERIVED_KIT, IS_RIGHT, REFUSAL
+from hotwax_inventory.imports.queue import Column, Import, ImportFiles, ResetBy
 from hotwax_inventory.resources import Sftp, Warehouse
 
 # `resetByAtp` of the Import app and `resetBy` of the connector both say which counter the quantity is (design 8.3).
@@ -27,8 +27,7 @@ with staged as (
         end as reset_by,
         reset_by as stated_reset_by,
         coalesce(nullif(location_seq_id, ''), default_location_seq_id) as location_seq_id,
-        nullif(comments, '') as comments,
-        default_kits = 'components' as kits_are_derived
+        nullif(comments, '') as comments
     from file_row
 ),
 {IDENTIFIED}
@@ -36,7 +35,7 @@ select
     *,
     units::integer as quantity,
     coalesce({IS_RIGHT} and reset_by is not null, false) as is_right,
-    kits_are_derived and product_type_id = 'MARKETING_PKG_PICK' as is_of_nobody,
+    {IS_DERIVED_KIT} as is_of_nobody,
     case
         when {REFUSAL} is not null then {REFUSAL}
         when coalesce(reset_by_atp, '') <> ''
@@ -83,15 +82,9 @@ class ResetFiles(ImportFiles):
         return super().parameters() | {"reset_by": self.reset_by.value}
 
 
-@dg.asset(
-    group_name="imports",
-    kinds={"duckdb"},
-    deps=[sources.RESET_INVENTORY.files_asset, "product", "facility"],
-    metadata=tables.INVENTORY_RESET.metadata,
-    check_specs=summary.check_specs("inventory_reset"),
-)
+@summary.import_asset(sources.RESET_INVENTORY, tables.INVENTORY_RESET, "product", "facility")
 def inventory_reset(
     context: dg.AssetExecutionContext, config: ResetFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One accepted row of a reset file: a count that the ERP states for a product at a facility."""
-    return summary.result(run_import((IMPORT,), config, context.run.run_id, sftp, warehouse), IMPORT, warehouse)
+    return summary.import_files((IMPORT,), context, config, sftp, warehouse)

@@ -13,6 +13,7 @@ from hotwax_inventory.imports.identify import (
     HAS_QUANTITY,
     HAS_STOCK_FACILITY,
     IDENTIFIED,
+    IS_DERIVED_KIT,
     NOT_POSITIVE,
     VIRTUAL_FACILITY,
     WRONG_FACILITY,
@@ -20,7 +21,7 @@ from hotwax_inventory.imports.identify import (
     WRONG_QUANTITY,
     WRONG_STRUCTURE,
 )
-from hotwax_inventory.imports.queue import Column, Import, ImportFiles, run_import
+from hotwax_inventory.imports.queue import Column, Import, ImportFiles
 from hotwax_inventory.resources import Sftp, Warehouse
 
 # A bare time of day is its next occurrence in the store's zone, seen from the file's time of effect; a time without a zone is
@@ -66,7 +67,7 @@ select
         and scheduled_at is not null,
         false
     ) as is_right,
-    default_kits = 'components' and product_type_id = 'MARKETING_PKG_PICK' as is_of_nobody,
+    {IS_DERIVED_KIT} as is_of_nobody,
     case
         {WRONG_STRUCTURE} {WRONG_FACILITY} {VIRTUAL_FACILITY} {WRONG_PRODUCT} {WRONG_QUANTITY} {NOT_POSITIVE}
         when coalesce(stated_time, '') = ''
@@ -138,15 +139,9 @@ class RestockFiles(ImportFiles):
         return super().parameters() | {"time_zone": settings.restock_time_zone()}
 
 
-@dg.asset(
-    group_name="imports",
-    kinds={"duckdb"},
-    deps=[sources.SCHEDULED_RESTOCK.files_asset, "product", "facility"],
-    metadata=tables.SCHEDULED_RESTOCK.metadata,
-    check_specs=summary.check_specs("scheduled_restock"),
-)
+@summary.import_asset(sources.SCHEDULED_RESTOCK, tables.SCHEDULED_RESTOCK, "product", "facility")
 def scheduled_restock(
     context: dg.AssetExecutionContext, config: RestockFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One accepted row of a restock: units of a product that a facility gets at a moment."""
-    return summary.result(run_import((IMPORT,), config, context.run.run_id, sftp, warehouse), IMPORT, warehouse)
+    return summary.import_files((IMPORT,), context, config, sftp, warehouse)

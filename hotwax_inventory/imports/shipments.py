@@ -15,6 +15,7 @@ from hotwax_inventory.imports.identify import (
     HAS_QUANTITY,
     HAS_STOCK_FACILITY,
     IDENTIFIED,
+    IS_DERIVED_KIT,
     NOT_POSITIVE,
     VIRTUAL_FACILITY,
     WRONG_FACILITY,
@@ -22,7 +23,7 @@ from hotwax_inventory.imports.identify import (
     WRONG_QUANTITY,
     WRONG_STRUCTURE,
 )
-from hotwax_inventory.imports.queue import Column, Import, ImportFiles, run_import
+from hotwax_inventory.imports.queue import Column, Import, ImportFiles
 from hotwax_inventory.imports.rows import JsonRecords
 from hotwax_inventory.resources import Sftp, Warehouse
 
@@ -78,7 +79,7 @@ select
     units::integer as quantity,
     coalesce(nullif(shipment_type_id, ''), 'IN_TRANSFER') as shipment_type_id,
     bool_and(is_good) over shipment and destinations <= 1 and origins <= 1 as is_right,
-    default_kits = 'components' and product_type_id = 'MARKETING_PKG_PICK' as is_of_nobody,
+    {IS_DERIVED_KIT} as is_of_nobody,
     coalesce(
         place_refusal,
         item_refusal,
@@ -255,15 +256,9 @@ class ShipmentFiles(ImportFiles):
     config_id: str = Field(sources.INBOUND_SHIPMENT.config_id, description="MDM config that receives the files")
 
 
-@dg.asset(
-    group_name="imports",
-    kinds={"duckdb"},
-    deps=[sources.INBOUND_SHIPMENT.files_asset, "product", "facility"],
-    metadata=tables.INBOUND_SHIPMENT.metadata,
-    check_specs=summary.check_specs("inbound_shipment"),
-)
+@summary.import_asset(sources.INBOUND_SHIPMENT, tables.INBOUND_SHIPMENT, "product", "facility")
 def inbound_shipment(
     context: dg.AssetExecutionContext, config: ShipmentFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One accepted item of a shipment that is on its way; `shipment` and `shipment_item` are what the newest files make of them."""
-    return summary.result(run_import((IMPORT,), config, context.run.run_id, sftp, warehouse), IMPORT, warehouse)
+    return summary.import_files((IMPORT,), context, config, sftp, warehouse)

@@ -1,13 +1,15 @@
 """What a run says of the files that it imported: metadata for the asset page, and checks that a person sees."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
 
 from hotwax_inventory import settings
-from hotwax_inventory.imports.queue import FeedRun, Import, Imported
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.files.sources import Feed
+from hotwax_inventory.imports.queue import FeedRun, Import, Imported, ImportFiles, run_import
+from hotwax_inventory.resources import Sftp, Warehouse
+from hotwax_inventory.tables import Table
 
 MOST_LINES = 20
 MOST_CHARACTERS = 200
@@ -26,6 +28,28 @@ def check_specs(asset: str) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec("content_is_new", asset=asset, description="No file repeats a content that came before."),
         dg.AssetCheckSpec("files_readable", asset=asset, description="Every file could be read."),
     ]
+
+
+def import_asset(feed: Feed, table: Table, *deps: str) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """The decorator of an asset that imports a feed's files; `deps` are the reference data that its rows are held against."""
+    return dg.asset(
+        group_name="imports",
+        kinds={"duckdb"},
+        deps=[feed.files_asset, *deps],
+        metadata=table.metadata,
+        check_specs=check_specs(feed.asset),
+    )
+
+
+def import_files(
+    imports: Sequence[Import],
+    context: dg.AssetExecutionContext,
+    config: ImportFiles,
+    sftp: Sftp,
+    warehouse: Warehouse,
+) -> dg.MaterializeResult:
+    """Do an import run, and say what it did. `imports` are the kinds of file that the feed brings."""
+    return result(run_import(imports, config, context.run.run_id, sftp, warehouse), imports[0], warehouse)
 
 
 def result(done: FeedRun, spec: Import, warehouse: Warehouse) -> dg.MaterializeResult:

@@ -9,7 +9,7 @@ from hotwax_inventory import tables
 from hotwax_inventory.resources import Warehouse
 
 FACILITY_ATP = """
-create or replace view facility_atp as
+create or replace {temporary} view facility_atp as
 with counted as (
     -- a kit that NetSuite counted once and that is derived now counts once
     select product_id, facility_id, available_to_promise_total, changed_seq
@@ -37,7 +37,7 @@ left join product_facility as p on p.product_id = c.product_id and p.facility_id
 # HotWax reference 5.1, with the repairs that it recommends: a facility counts once, the threshold is the largest, expired
 # memberships do not count, the hold works, and a product whose raw sum is negative is published as 0.
 ONLINE_ATP = """
-create or replace view online_atp as
+create or replace {temporary} view online_atp as
 with member as (
     select distinct g.facility_group_id, f.facility_id, f.facility_type_id, f.parent_facility_type_id, f.product_store_id
     from facility_group as g
@@ -103,10 +103,12 @@ left join parked as q on q.product_store_id = s.product_store_id and q.product_i
 """
 
 
-def create_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the views `facility_atp` and `online_atp`, or replace those of an earlier version."""
-    connection.execute(FACILITY_ATP)
-    connection.execute(ONLINE_ATP)
+def create_views(connection: duckdb.DuckDBPyConnection, *, is_temporary: bool = False) -> None:
+    """Make the views `facility_atp` and `online_atp`, or replace those of an earlier version.
+
+    Temporary ones stand before the others while the connection is open, and so do temporary tables that they read."""
+    for view in (FACILITY_ATP, ONLINE_ATP):
+        connection.execute(view.format(temporary="temporary" if is_temporary else ""))
 
 
 @dg.multi_asset(

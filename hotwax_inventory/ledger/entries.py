@@ -175,10 +175,10 @@ order by min(p.seq_base)
 
 
 def _post(batch: list[Waiting], connection: duckdb.DuckDBPyConnection) -> list[Posted]:
-    bases = [sum(file.last_line for file in batch[:i]) for i in range(len(batch))]
-    connection.execute(POSTING, {"log_ids": [file.log_id for file in batch], "seq_bases": bases})
     if batch[0].may_be_held and _held(batch[0].log_id, connection):
         return []
+    bases = [sum(file.last_line for file in batch[:i]) for i in range(len(batch))]
+    connection.execute(POSTING, {"log_ids": [file.log_id for file in batch], "seq_bases": bases})
     if batch[0].is_reset and batch[0].rows >= BATCH_ROWS:
         _post_large_reset(batch[0].rows, connection)
     elif sum(file.rows for file in batch):
@@ -227,7 +227,7 @@ select
     count(*) as stocked,
     count(*) filter (
         c.quantity + if(c.reset_by = 'QOH', i.available_to_promise_total - i.quantity_on_hand_total, 0) <= 0
-        and coalesce(i.reset_at < (select effective_at from posting), true)
+        and coalesce(i.reset_at < (select effective_at from data_manager_log where log_id = $log_id), true)
     ) as zeroed
 from inventory_item as i
 left join counted as c on c.product_id = i.product_id and c.facility_id = i.facility_id
@@ -281,7 +281,6 @@ def _held(log_id: int, connection: duckdb.DuckDBPyConnection) -> bool:
         f'with paths = ["{path}"] and approve = true; a newer reset of the same facilities cancels it.'
     )
     connection.execute(HELD, {"log_id": log_id, "message": message})
-    connection.execute("drop table posting")
     return True
 
 

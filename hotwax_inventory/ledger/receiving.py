@@ -51,8 +51,9 @@ order by scheduled_at, shipment_id
 """
 
 
-def due_shipments(warehouse: Warehouse, until: datetime) -> list[tuple[str, datetime]]:
-    """The restocks that are to be received by then, with their times."""
+def due_shipments(warehouse: Warehouse) -> list[tuple[str, datetime]]:
+    """The restocks that are to be received now or within RESTOCK_LEAD_SECONDS, with their times."""
+    until = datetime.now(UTC) + timedelta(seconds=settings.restock_lead_seconds())
     with warehouse.transaction() as connection:
         return connection.execute(DUE, {"until": until}).fetchall()
 
@@ -179,8 +180,8 @@ def _receive_due(config: ScheduleRestock, warehouse: Warehouse) -> int:
     """Receive each restock that is due, or will be within RESTOCK_LEAD_SECONDS, at its time; waits without any lock."""
     items = 0
     left = config.limit
-    until = datetime.now(UTC) + timedelta(seconds=settings.restock_lead_seconds())
-    for moment in sorted({scheduled_at for _, scheduled_at in due_shipments(warehouse, until)}):
+    for moment in sorted({scheduled_at for _, scheduled_at in due_shipments(warehouse)}):
+        # a launch is at its moment, neither before nor after
         time.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
         with warehouse.transaction() as connection:
             # what was cancelled or put off while this run waited is not due any more

@@ -18,6 +18,7 @@ from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefuse
 OPERATIONS_AT_ONCE = 5
 # So many changes of a round go directly, whatever DIRECT_PUSH_LIMIT says.
 DIRECT_AGAIN = 1000
+# Other apps of the shop take slots, too, and Shopify does not say when one comes free.
 SLOT_PAUSE_SECONDS = 5.0
 SLOT_PATIENCE_SECONDS = 3600.0
 

@@ -9,7 +9,7 @@ import duckdb
 from pydantic import Field, model_validator
 
 from hotwax_inventory.imports.shopify_levels import Shop
-from hotwax_inventory.ledger.atp import FACILITY_ATP, ONLINE_ATP, create_views
+from hotwax_inventory.ledger.atp import create_views
 
 # What Shopify takes as a quantity of a level (Shopify reference, section 10).
 MOST_UNITS = 1_000_000_000
@@ -153,13 +153,11 @@ def narrow(connection: duckdb.DuckDBPyConnection) -> None:
 
     Temporary tables stand before those of the same name, so that one definition of the numbers serves the whole catalogue and
     a few products of it at the cost of the few."""
-    create_views(connection)
     for table in NARROWED:
         connection.execute(
             f"create temp table {table} as select t.* from {table} as t where product_id in (select product_id from moved)"
         )
-    for view in (FACILITY_ATP, ONLINE_ATP):
-        connection.execute(view.replace("create or replace view", "create temp view", 1))
+    create_views(connection, is_temporary=True)
 
 
 def choose_locations(scope: Scope, connection: duckdb.DuckDBPyConnection) -> None:

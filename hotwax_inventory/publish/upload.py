@@ -74,15 +74,17 @@ def _upload(
 ) -> dg.MaterializeResult:
     shop = find_shop(context.partition_key, warehouse)
     shopify.hold_shop(shop.shop_id)
-    own = _own_delta(shop, job, context.run, warehouse) if runs_too(context, DELTAS[job]) else None
-    if own is None and runs_too(context, DELTAS[job]):
-        return dg.MaterializeResult(metadata={"dagster/partition_row_count": 0, "changes_confirmed": 0})
+    own = None
+    if runs_too(context, DELTAS[job]):
+        own = _own_delta(shop, job, context.run, warehouse)
+        if own is None:
+            return dg.MaterializeResult(metadata={"dagster/partition_row_count": 0, "changes_confirmed": 0})
     started = time.monotonic()
     is_interrupted = own is not None and own == interrupted(shop.shop_id, warehouse)
     sync_run_id = own if own is not None and is_interrupted else _newest_delta(shop, job, warehouse, own)
-    _require_approval(sync_run_id, shop, approve or is_interrupted, warehouse)
+    change_count = _approved(sync_run_id, shop, approve or is_interrupted, warehouse)
     with shopify.client(shop.shop_id, shop.shop_domain) as client:
-        if _change_count(sync_run_id, warehouse):
+        if change_count:
             require_standing(client)
         if is_interrupted:
             counts = resume(sync_run_id, context.run.run_id, warehouse, client)
@@ -143,13 +145,15 @@ def _newest_delta(shop: Shop, job: str, warehouse: Warehouse, own: int | None) -
     return sync_run_id
 
 
-def _require_approval(sync_run_id: int, shop: Shop, approve: bool, warehouse: Warehouse) -> None:
+def _approved(sync_run_id: int, shop: Shop, approve: bool, warehouse: Warehouse) -> int:
+    """How many changes a delta has that may be sent. Raises NotApproved."""
     with warehouse.transaction() as connection:
-        guard = connection.execute(
-            "select guard_message from sync_run where sync_run_id = $id", {"id": sync_run_id}
-        ).fetchall()[0][0]
+        guard, change_count = connection.execute(
+            "select guard_message, change_count from sync_run where sync_run_id = $id", {"id": sync_run_id}
+        ).fetchall()[0]
     if guard and not approve:
         raise NotApproved(f"Delta {sync_run_id} of shop {shop.shop_id} is held: {guard}")
+    return change_count
 
 
 def _claim(sync_run_id: int, run: dg.DagsterRun, warehouse: Warehouse) -> None:
@@ -168,13 +172,6 @@ def _claim(sync_run_id: int, run: dg.DagsterRun, warehouse: Warehouse) -> None:
             """,
             {"id": sync_run_id, "run_id": run.run_id, "person": run.tags.get("user")},
         )
-
-
-def _change_count(sync_run_id: int, warehouse: Warehouse) -> int:
-    with warehouse.transaction() as connection:
-        return connection.execute(
-            "select change_count from sync_run where sync_run_id = $id", {"id": sync_run_id}
-        ).fetchall()[0][0]
 
 
 UNCONFIRMED = """

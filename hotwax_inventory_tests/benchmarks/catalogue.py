@@ -2,11 +2,15 @@
 
 Product i is 10000000 + i, SKU-<i> and NetSuite's 5000000 + i; facility j is STORE_<j> and NetSuite's 100 + j."""
 
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 
 from hotwax_inventory.definitions import defs
+from hotwax_inventory.files.sources import Feed
+from hotwax_inventory.imports.queue import ImportFiles
+from hotwax_inventory.resources import Warehouse
 
 FACILITIES = 10
 # What product i has at facility j, with n = 10 i + j; 0.5 % are 0.
@@ -61,3 +65,34 @@ def write_reference(folder: Path, products: int) -> None:
 def load_reference() -> None:
     """Load the reference CSVs of HOTWAX_REFERENCE_DIR into the warehouse, which is made when missing."""
     defs.resolve_job_def("load_reference").execute_in_process()
+
+
+def load_dimensions(reference: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the dimension tables of a floor, as the reference has them."""
+    for name in ("product", "facility"):
+        path = reference / f"{name}.csv"
+        connection.execute(f"create table {name} as select * from read_csv('{path}', all_varchar = true)")
+
+
+REGISTER = """
+insert into data_manager_log by name
+select
+    (select coalesce(max(log_id), 0) + 1 from data_manager_log) as log_id, $config_id as config_id, $name as remote_path,
+    $name as file_name, $at as remote_modified_at, $size_bytes as size_bytes, $name as sha256, 'landing/' || $name as landed_path,
+    'pending' as status_id, $at as effective_at, $at as registered_at, 'bench' as run_id, 'FTP_CONFIG' as property_resource,
+    $parameters as parameters
+"""
+
+
+def register(folder: Path, feed: Feed, config: ImportFiles, files: dict[str, datetime]) -> None:
+    """Register files of the landing area as if they had been landed, with their times of effect."""
+    with Warehouse().transaction() as connection:
+        for name, at in files.items():
+            values = {
+                "config_id": feed.config_id,
+                "name": name,
+                "at": at,
+                "size_bytes": (folder / "home" / "landing" / name).stat().st_size,
+                "parameters": config.source(feed).parameters,
+            }
+            connection.execute(REGISTER, values)

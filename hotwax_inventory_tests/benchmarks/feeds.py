@@ -14,7 +14,14 @@ from hotwax_inventory.ledger import entries
 from hotwax_inventory.ledger.kits import compute_kits
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory_tests.benchmarks import measure
-from hotwax_inventory_tests.benchmarks.catalogue import FACILITIES, QUANTITY, load_reference, write_reference
+from hotwax_inventory_tests.benchmarks.catalogue import (
+    FACILITIES,
+    QUANTITY,
+    load_dimensions,
+    load_reference,
+    register,
+    write_reference,
+)
 
 REPETITIONS = 2
 DAY = datetime(2026, 11, 2, 5, tzinfo=UTC)
@@ -80,15 +87,6 @@ copy (
 ) to '{{path}}' (format csv, header)
 """
 
-REGISTER = """
-insert into data_manager_log by name
-select
-    (select coalesce(max(log_id), 0) + 1 from data_manager_log) as log_id, $config_id as config_id, $name as remote_path,
-    $name as file_name, $at as remote_modified_at, $size_bytes as size_bytes, $name as sha256, 'landing/' || $name as landed_path,
-    'pending' as status_id, $at as effective_at, $at as registered_at, 'bench' as run_id, 'FTP_CONFIG' as property_resource,
-    $parameters as parameters
-"""
-
 
 def prepare(folder: Path, size: int) -> None:
     """Files, the floor's database, and a warehouse whose keys are all known."""
@@ -121,9 +119,7 @@ def prepare(folder: Path, size: int) -> None:
         )
         connection.execute("update sequence set last_value = $last, kits_upto = $last", {"last": size})
     with duckdb.connect(str(folder / "floor.duckdb")) as connection:
-        for name in ("product", "facility"):
-            path = folder / "reference" / f"{name}.csv"
-            connection.execute(f"create table {name} as select * from read_csv('{path}', all_varchar = true)")
+        load_dimensions(folder / "reference", connection)
         for table in (tables.INVENTORY_ITEM, tables.INVENTORY_ITEM_DETAIL, tables.KIT_COMPONENT, tables.ITEM_RECEIPT):
             connection.execute(table.ddl())
         connection.execute(STOCK, {"rows": size, "at": DAY})
@@ -133,16 +129,8 @@ def prepare(folder: Path, size: int) -> None:
 def ours(folder: Path, *names: str, hour: int) -> None:
     """Register the files, import and post them."""
     config = deltas.ReceiptFiles.model_validate({})
-    with Warehouse().transaction() as connection:
-        for i, name in enumerate(names):
-            values = {
-                "config_id": config.config_id,
-                "name": name,
-                "at": DAY + timedelta(hours=hour, seconds=i),
-                "size_bytes": (folder / "home" / "landing" / name).stat().st_size,
-                "parameters": config.source(sources.ITEM_RECEIPT).parameters,
-            }
-            connection.execute(REGISTER, values)
+    times = {name: DAY + timedelta(hours=hour, seconds=i) for i, name in enumerate(names)}
+    register(folder, sources.ITEM_RECEIPT, config, times)
     imported = queue.import_pending((deltas.RECEIPT, fulfillment.IMPORT), config.config_id, "bench", Warehouse())
     posted = entries.post_imported(Warehouse())
     assert [(file.failure, file.refused) for file in imported] == [(None, 0)] * len(names)

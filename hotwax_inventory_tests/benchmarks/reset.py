@@ -13,7 +13,14 @@ from hotwax_inventory.imports import queue, reset
 from hotwax_inventory.ledger import entries
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory_tests.benchmarks import measure
-from hotwax_inventory_tests.benchmarks.catalogue import FACILITIES, QUANTITY, load_reference, write_reference
+from hotwax_inventory_tests.benchmarks.catalogue import (
+    FACILITIES,
+    QUANTITY,
+    load_dimensions,
+    load_reference,
+    register,
+    write_reference,
+)
 
 REPETITIONS = 2
 MOST_PANDAS_ROWS = 1_000_000
@@ -38,15 +45,6 @@ copy (
 ) to '{{path}}' (format csv, header)
 """
 
-REGISTER = """
-insert into data_manager_log by name
-select
-    $day as log_id, 'RESET_INVENTORY' as config_id, $name as remote_path, $name as file_name, $at as remote_modified_at,
-    $size_bytes as size_bytes, $name as sha256, 'landing/' || $name as landed_path, 'pending' as status_id,
-    $at as effective_at, $at as registered_at, 'bench' as run_id, 'FTP_CONFIG' as property_resource,
-    $parameters as parameters
-"""
-
 
 def prepare(folder: Path, size: int) -> None:
     """Both files, the floor's database with its dimension tables, and the warehouse with its reference."""
@@ -57,24 +55,15 @@ def prepare(folder: Path, size: int) -> None:
     write_reference(folder / "reference", size // FACILITIES)
     load_reference()
     with duckdb.connect(str(folder / "floor.duckdb")) as connection:
-        for name in ("product", "facility"):
-            path = folder / "reference" / f"{name}.csv"
-            connection.execute(f"create table {name} as select * from read_csv('{path}', all_varchar = true)")
+        load_dimensions(folder / "reference", connection)
         for table in TABLES:
             connection.execute(table.ddl())
 
 
-def register(folder: Path, day: int) -> None:
-    path = folder / "home" / "landing" / f"{day}.csv"
-    values = {
-        "day": day,
-        "name": path.name,
-        "at": datetime(2026, 11, day, 5, tzinfo=UTC),
-        "size_bytes": path.stat().st_size,
-        "parameters": reset.ResetFiles.model_validate({}).source(sources.RESET_INVENTORY).parameters,
-    }
-    with Warehouse().transaction() as connection:
-        connection.execute(REGISTER, values)
+def register_day(folder: Path, day: int) -> None:
+    """Register the file of a day."""
+    config = reset.ResetFiles.model_validate({})
+    register(folder, sources.RESET_INVENTORY, config, {f"{day}.csv": datetime(2026, 11, day, 5, tzinfo=UTC)})
 
 
 def ours() -> None:
@@ -192,11 +181,11 @@ def pandas_first(folder: Path, size: int) -> None:
 # In the order of a repetition: a file is registered only when the one before it is posted.
 STEPS = {
     "prepare": prepare,
-    "register_first": lambda folder, size: register(folder, 1),
+    "register_first": lambda folder, size: register_day(folder, 1),
     "floor_first": lambda folder, size: floor(folder, 1),
     "ours_first": lambda folder, size: ours(),
     "pandas_first": pandas_first,
-    "register_second": lambda folder, size: register(folder, 2),
+    "register_second": lambda folder, size: register_day(folder, 2),
     "floor_second": lambda folder, size: floor(folder, 2),
     "ours_second": lambda folder, size: ours(),
 }
