@@ -91,6 +91,7 @@ def _run(
     # many small steps instead of few large ones: more to be interrupted
     landing.FILES_PER_REGISTRATION = 2
     queue.BATCH_FILES = 2
+    entries.BATCH_ROWS = 1
     if point is not None:
         _arm(point)
     if meeting is not None:
