@@ -14,6 +14,7 @@ from hotwax_inventory.imports import (
     restock,
     shipments,
     shopify_levels,
+    webhook_updates,
 )
 from hotwax_inventory.ledger import atp, entries, kits, receiving
 from hotwax_inventory.publish import delta, upload
@@ -39,6 +40,7 @@ defs = dg.Definitions(
         atp.atp,
         shopify_levels.shopify_inventory_level,
         shopify_levels.shopify_shop_product,
+        webhook_updates.shopify_webhook_update,
         delta.hard_sync_delta,
         upload.hard_sync_upload,
         delta.recent_change_delta,

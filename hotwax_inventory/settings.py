@@ -107,7 +107,7 @@ def shop(shop_id: str, shop_domain: str) -> ShopSettings:
     client_id = os.environ.get(f"{prefix}CLIENT_ID") or None
     client_secret = os.environ.get(f"{prefix}CLIENT_SECRET") or None
     url = os.environ.get(f"{prefix}URL")
-    if not (token or client_id or client_secret or url) and not os.environ.get("SFTP_HOST"):
+    if _is_simulated(prefix):
         addresses = simulator.ensure_running(home() / "simulator", reference_dir())
         return ShopSettings(shop_id, f"{addresses.shopify_url}/{shop_id}", addresses.access_token, None, None)
     if not token and not (client_id and client_secret):
@@ -118,6 +118,23 @@ def shop(shop_id: str, shop_domain: str) -> ShopSettings:
     if urlsplit(url).scheme not in ("http", "https"):
         raise SettingError(f"{prefix}URL must begin with https:// (it is {url!r}).")
     return ShopSettings(shop_id, url, token, client_id, client_secret)
+
+
+def webhook_secrets(shop_id: str) -> tuple[str, ...]:
+    """The secrets that a shop's webhooks may be signed with: one, two while it is being replaced, none when none is set."""
+    prefix = f"SHOPIFY_{_variable(shop_id)}_WEBHOOK_SECRET"
+    secrets = (os.environ.get(prefix), os.environ.get(f"{prefix}_OLD"))
+    if not any(secrets) and _is_simulated(f"SHOPIFY_{_variable(shop_id)}_"):
+        secrets = (simulator.webhook_secret(home() / "simulator"),)
+    return tuple(secret for secret in secrets if secret)
+
+
+def webhook_callback_url() -> str | None:
+    """Where Shopify reaches the receiver, without a shop's id at the end; None when it does not."""
+    url = (os.environ.get("WEBHOOK_CALLBACK_URL") or "").rstrip("/")
+    if url and urlsplit(url).scheme not in ("http", "https"):
+        raise SettingError(f"WEBHOOK_CALLBACK_URL must begin with https:// (it is {url!r}).")
+    return url or None
 
 
 def import_directories(config_id: str, directories: tuple[str, ...]) -> tuple[str, ...]:
@@ -192,6 +209,12 @@ def kits_from_components() -> bool:
 
 def hard_sync_cron() -> str:
     return os.environ.get("HARD_SYNC_CRON") or "30 6 * * *"
+
+
+def _is_simulated(prefix: str) -> bool:
+    """Whether the simulator answers for a shop: nothing says how it is reached, and SFTP is the simulator's, too."""
+    names = ("SFTP_HOST", *(f"{prefix}{name}" for name in ("ACCESS_TOKEN", "CLIENT_ID", "CLIENT_SECRET", "URL")))
+    return not any(os.environ.get(name) for name in names)
 
 
 def _simulated_sftp() -> dict[str, str]:

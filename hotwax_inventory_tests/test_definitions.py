@@ -26,6 +26,7 @@ ORDER = (
     "shopify",
     "resources",
     "files",
+    "webhook",
     "imports",
     "ledger",
     "publish",
