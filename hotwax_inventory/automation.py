@@ -108,6 +108,13 @@ SCHEDULE_RESTOCK = dg.define_asset_job(
         "hotwax/service": "receiveAndUpdateInventoryToShopify",
     },
 )
+SYNC_FROM_SHOPIFY = dg.define_asset_job(
+    "sync_inventory_from_shopify",
+    selection=_up_to_atp("shopify_inventory_level", "shopify_shop_product", "shopify_inventory_reset"),
+    description="HotWax: Sync Inventory from Shopify, once a day. Read every level of a shop, and let it reset our stock where "
+    "the shop is its master.",
+    tags={"hotwax/job": "JOB_SYNC_INV_FRM_SHPY", "hotwax/service": "bulkInventorySyncFromShopify"},
+)
 IMPORT_WEBHOOK_UPDATES = dg.define_asset_job(
     "import_webhook_updates",
     selection=_up_to_atp("shopify_webhook_update"),
@@ -121,6 +128,7 @@ JOBS = (
     PROCESS_BULK_IMPORTED_FILES,
     KIT_INVENTORY_SETUP,
     SCHEDULE_RESTOCK,
+    SYNC_FROM_SHOPIFY,
     IMPORT_WEBHOOK_UPDATES,
     HARD_SYNC,
     UPLOAD_RECENT,
@@ -260,6 +268,15 @@ def shops_with_master(instance: dg.DagsterInstance, master: str) -> list[str]:
     return sorted(shop_id for shop_id, found in masters.items() if found == master)
 
 
+def _run_a_shop(context: dg.ScheduleEvaluationContext, master: str) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """A run for every shop with this master."""
+    shops = shops_with_master(context.instance, master)
+    if not shops:
+        yield dg.SkipReason(f"No shop is known whose inventory_master is {master}. Run load_reference.")
+    for shop_id in shops:
+        yield dg.RunRequest(run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id)
+
+
 @dg.schedule(
     job=HARD_SYNC,
     cron_schedule=settings.hard_sync_cron(),
@@ -268,11 +285,18 @@ def shops_with_master(instance: dg.DagsterInstance, master: str) -> list[str]:
 )
 def hard_sync_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """One run a shop."""
-    shops = shops_with_master(context.instance, "hotwax")
-    if not shops:
-        yield dg.SkipReason("No shop is known whose inventory_master is hotwax. Run load_reference.")
-    for shop_id in shops:
-        yield dg.RunRequest(run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id)
+    yield from _run_a_shop(context, "hotwax")
+
+
+@dg.schedule(
+    job=SYNC_FROM_SHOPIFY,
+    cron_schedule="0 4 * * *",
+    execution_timezone="UTC",
+    description="Starts sync_inventory_from_shopify for every shop whose inventory_master is shopify.",
+)
+def sync_inventory_from_shopify_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """One run a shop."""
+    yield from _run_a_shop(context, "shopify")
 
 
 @dg.schedule(
@@ -306,5 +330,6 @@ SCHEDULES = (
     process_bulk_imported_files_every_5_minutes,
     kit_inventory_setup_daily,
     hard_sync_daily,
+    sync_inventory_from_shopify_daily,
     upload_recent_inventory_changes_quarter_hourly,
 )

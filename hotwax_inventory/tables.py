@@ -569,6 +569,7 @@ SHOPIFY_BULK_READ = Table(
         Column("completed_at", TIME, "Shopify's time of its end"),
         Column("object_count", "bigint", "lines of the result"),
         Column("level_count", "bigint", "levels among them"),
+        Column("size_bytes", "bigint", "size of the result"),
     ),
     key=("shop_id",),
 )
