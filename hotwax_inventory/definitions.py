@@ -15,6 +15,7 @@ from hotwax_inventory.imports import (
     shipments,
     shopify_levels,
     shopify_reset,
+    webhook_subscription,
     webhook_updates,
 )
 from hotwax_inventory.ledger import atp, entries, kits, receiving
@@ -42,6 +43,7 @@ defs = dg.Definitions(
         shopify_levels.shopify_inventory_level,
         shopify_levels.shopify_shop_product,
         shopify_reset.shopify_inventory_reset,
+        webhook_subscription.shopify_webhook_subscription,
         webhook_updates.shopify_webhook_update,
         delta.hard_sync_delta,
         upload.hard_sync_upload,

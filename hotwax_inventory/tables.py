@@ -378,6 +378,19 @@ SHOPIFY_INVENTORY_RESET = Table(
     ),
     key=("log_id", "line_number"),
 )
+SHOPIFY_WEBHOOK_SUBSCRIPTION = Table(
+    "shopify_webhook_subscription",
+    "Whether one shop's updates of inventory levels come to our receiver, as it was last looked at.",
+    (
+        SHOP_ID,
+        Column("topic", "varchar", "Shopify's topic"),
+        Column("callback_url", "varchar", "the receiver's address for the shop"),
+        Column("subscription_id", "varchar", "gid of the subscription", optional=True),
+        Column("is_subscribed", "boolean", "whether it is wanted; the daily check makes it again only then"),
+        Column("checked_at", TIME, "when it was last looked at"),
+    ),
+    key=("shop_id",),
+)
 SHIPMENT = Table(
     "shipment",
     "One shipment that a facility is to receive: inbound, or a scheduled restock.",

@@ -244,3 +244,30 @@ def test_what_another_master_shows_is_recorded_and_never_applied(place: Place) -
     place.succeed("process_bulk_imported_files")
     assert place.logs()[1][1:] == ("finished", 1, 0, 1)
     assert place.stock() == {}
+
+
+def subscriptions(place: Place) -> list[str]:
+    return [uri for (uri,) in place.simulator.shops.rows("select uri from webhook_subscription order by number")]
+
+
+def test_the_subscription_is_made_once_kept_up_and_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = "https://hooks.example.com/webhooks/shopify/SHOP"
+
+    def switched(**config: str) -> bool:
+        """Whether the subscription was still there."""
+        result = place.succeed("webhook_subscription", {"shopify_webhook_subscription": config}, shop="SHOP")
+        (check,) = result.get_asset_check_evaluations()
+        return check.passed
+
+    result = place.run("webhook_subscription", shop="SHOP")
+    assert "WEBHOOK_CALLBACK_URL is not set" in place.failure(result)
+    monkeypatch.setenv("WEBHOOK_CALLBACK_URL", "https://hooks.example.com/webhooks/shopify/")
+    assert [switched(), switched(), subscriptions(place)] == [True, True, [ours]]
+    with place.simulator.shops.transaction() as db:
+        db.execute("delete from webhook_subscription")
+    assert [switched(action="check"), subscriptions(place)] == [False, [ours]]
+    elsewhere = "https://elsewhere.example.com/SHOP"
+    assert [switched(callback_url=elsewhere), subscriptions(place)] == [True, [elsewhere]]
+    assert [switched(action="unsubscribe", callback_url=elsewhere), subscriptions(place)] == [True, []]
+    assert [switched(action="check"), subscriptions(place)] == [True, []]
+    assert [switched(), subscriptions(place)] == [True, [ours]]
