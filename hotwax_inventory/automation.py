@@ -106,6 +106,11 @@ SCHEDULE_RESTOCK = dg.define_asset_job(
         "hotwax/service": "receiveAndUpdateInventoryToShopify",
     },
 )
+EXPLAIN = dg.define_asset_job(
+    "explain",
+    selection=_with_own_checks("inventory_explanation"),
+    description="Why a number is what it is: file and line of every unit, each term of ATP, what was sent, what Shopify answered.",
+)
 IMPORT_JOBS = {feed.job: import_job(feed) for feed in FEEDS}
 JOBS = (
     LOAD_REFERENCE,
@@ -115,6 +120,7 @@ JOBS = (
     SCHEDULE_RESTOCK,
     HARD_SYNC,
     UPLOAD_RECENT,
+    EXPLAIN,
 )
 
 
