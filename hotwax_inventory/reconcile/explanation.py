@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+import dotenv
 import duckdb
 from pydantic import Field
 
@@ -240,6 +241,7 @@ def inventory_explanation(config: ExplainLevel, warehouse: Warehouse) -> dg.Mate
 
 def main() -> int:
     """Explain in the terminal; 2 when there is nothing to explain."""
+    dotenv.load_dotenv(settings.PROJECT / ".env")
     arguments = dict(zip(("product", "facility_id", "as_of"), sys.argv[1:], strict=False))
     try:
         found = explain(ExplainLevel(**{name: value for name, value in arguments.items() if value}), Warehouse())
