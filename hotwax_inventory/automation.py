@@ -114,6 +114,11 @@ IMPORT_WEBHOOK_UPDATES = dg.define_asset_job(
     description="HotWax: inventory_levels/update. Apply what Shopify has told of its levels to shops that it is master of.",
     tags={"hotwax/feed": inbox.CONFIG_ID},
 )
+EXPLAIN = dg.define_asset_job(
+    "explain",
+    selection=_with_own_checks("inventory_explanation"),
+    description="Why a number is what it is: file and line of every unit, each term of ATP, what was sent, what Shopify answered.",
+)
 IMPORT_JOBS = {feed.job: import_job(feed) for feed in FEEDS}
 JOBS = (
     LOAD_REFERENCE,
@@ -124,6 +129,7 @@ JOBS = (
     IMPORT_WEBHOOK_UPDATES,
     HARD_SYNC,
     UPLOAD_RECENT,
+    EXPLAIN,
 )
 
 
