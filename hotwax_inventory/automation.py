@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hotwax_inventory import settings
+from hotwax_inventory.alerts import sensors as alert_sensors
 from hotwax_inventory.files.landing import Source, ready_files
 from hotwax_inventory.files.sources import FEEDS, Feed
 from hotwax_inventory.imports.reference import ASSETS, REFERENCE_FILES
@@ -270,7 +271,7 @@ def upload_recent_inventory_changes_quarter_hourly(
         yield dg.RunRequest(run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id)
 
 
-SENSORS = (load_reference_files, *(file_sensor(feed) for feed in FEEDS), schedule_restock_due)
+SENSORS = (load_reference_files, *(file_sensor(feed) for feed in FEEDS), schedule_restock_due, *alert_sensors.SENSORS)
 SCHEDULES = (
     process_bulk_imported_files_every_5_minutes,
     kit_inventory_setup_daily,

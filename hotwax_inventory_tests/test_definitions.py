@@ -30,6 +30,7 @@ ORDER = (
     "ledger",
     "publish",
     "reconcile",
+    "alerts",
     "automation",
     "definitions",
     "demo",
