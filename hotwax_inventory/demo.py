@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from hotwax_inventory import settings, simulator
+from hotwax_inventory import dagster_home, settings, simulator
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.resources import Sftp, Warehouse
 
@@ -154,6 +154,7 @@ def main() -> int:
 
 def demonstrate() -> int:
     """Put the samples on SFTP, run the jobs, print the table; 0 when Shopify shows what was meant."""
+    dagster_home.prepare()
     instance = dg.DagsterInstance.get()
     say(f"{put_samples()} sample files lie on SFTP. The jobs run through Dagster:")
     run_job("load_reference", instance)

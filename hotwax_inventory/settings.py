@@ -229,6 +229,20 @@ def secrets() -> list[str]:
     return sorted((value for value in found if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
+def dagster_postgres() -> set[str]:
+    """The `DAGSTER_PG_*` variables that are set: Dagster's storage is that PostgreSQL; none: its storage is SQLite.
+
+    Raises SettingError when some are set, but not those that Dagster cannot do without."""
+    names = [f"DAGSTER_PG_{part}" for part in ("HOST", "PORT", "USERNAME", "PASSWORD", "DB")]
+    given = {name for name in names if os.environ.get(name)}
+    if given:
+        _required(os.environ, "DAGSTER_PG_HOST", "the name or address of the PostgreSQL server of Dagster's storage")
+        _required(os.environ, "DAGSTER_PG_USERNAME", "the PostgreSQL role that owns Dagster's tables")
+        _required(os.environ, "DAGSTER_PG_DB", "the PostgreSQL database of Dagster's tables; it must exist")
+        _integer(os.environ, "DAGSTER_PG_PORT", 5432, lowest=1)
+    return given
+
+
 def _simulated_sftp() -> dict[str, str]:
     addresses = simulator.ensure_running(home() / "simulator", reference_dir())
     return {

@@ -20,6 +20,7 @@ PACKAGE = Path(hotwax_inventory.__file__).parent
 ORDER = (
     "simulator",
     "settings",
+    "dagster_home",
     "tables",
     "sftp",
     "shopify_documents",
