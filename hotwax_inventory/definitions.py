@@ -17,7 +17,7 @@ from hotwax_inventory.imports import (
 )
 from hotwax_inventory.ledger import atp, entries, kits, receiving
 from hotwax_inventory.publish import delta, upload
-from hotwax_inventory.reconcile import checks, verification
+from hotwax_inventory.reconcile import checks, freshness, verification
 from hotwax_inventory.resources import Sftp, Shopify, Warehouse
 
 defs = dg.Definitions(
@@ -45,7 +45,7 @@ defs = dg.Definitions(
         upload.recent_change_upload,
         verification.sync_verification,
     ],
-    asset_checks=checks.CHECKS,
+    asset_checks=[*checks.CHECKS, *freshness.CHECKS],
     jobs=automation.JOBS,
     sensors=automation.SENSORS,
     schedules=automation.SCHEDULES,

@@ -197,6 +197,19 @@ def hard_sync_cron() -> str:
     return os.environ.get("HARD_SYNC_CRON") or "30 6 * * *"
 
 
+MAX_AGE_HOURS = {"RESET_INVENTORY": 26, "HARD_SYNC": 26, "RECENT_SYNC": 1}
+
+
+def max_age_variable(name: str) -> str:
+    """The variable that says how old a feed's newest file, or the last sync, may be."""
+    return f"{_variable(name)}_MAX_AGE_HOURS"
+
+
+def max_age_hours(name: str) -> int:
+    """How old the newest file of a feed (its config id) may be, or the last HARD_SYNC or RECENT_SYNC; 0: any age."""
+    return _integer(os.environ, max_age_variable(name), MAX_AGE_HOURS.get(name, 0))
+
+
 def alert_webhook_url() -> str | None:
     """Where alerts are posted as JSON; None: nowhere."""
     return os.environ.get("ALERT_WEBHOOK_URL") or None

@@ -31,6 +31,7 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 from hotwax_inventory.alerts import telling
 from hotwax_inventory.alerts.sensors import failed_checks_alert, failed_runs_alert
 from hotwax_inventory.definitions import defs
+from hotwax_inventory.reconcile import freshness
 from hotwax_inventory.resources import Sftp
 from hotwax_inventory.sftp import SftpRefused
 from hotwax_inventory_tests.conftest import Place
@@ -45,6 +46,7 @@ class Watch:
     def __init__(self, place: Place, webhook: Webhook, mailbox: MailServer) -> None:
         self.place, self.webhook, self.mailbox = place, webhook, mailbox
         self.cursors: dict[str, str | None] = {}
+        self.recorded: dict[tuple[str, str], bool] = {}
 
     def tick(self, sensor: dg.SensorDefinition = failed_runs_alert) -> str:
         """One tick; what it says of itself."""
@@ -52,6 +54,10 @@ class Watch:
         with dg.build_sensor_context(instance=self.place.instance, cursor=cursor) as context:
             data = sensor.evaluate_tick(context)
         self.cursors[sensor.name] = data.cursor or cursor
+        for event in data.asset_events:
+            assert isinstance(event, dg.AssetCheckEvaluation)
+            self.place.instance.report_runless_asset_event(event)
+            self.recorded[event.check_name, event.asset_key.to_user_string()] = event.passed
         return data.skip_message or ""
 
 
@@ -187,8 +193,8 @@ def test_a_sensor_that_cannot_log_in_is_told_since_no_run_will_fail(
     with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
         watch.place.instance = instance
         failed_look(instance, "import_inventory_files")
-        watch.tick(failed_checks_alert)
-        assert watch.tick(failed_checks_alert) == "Nothing to tell."
+        watch.tick()
+        assert watch.tick() == "Nothing to tell."
     (post,) = watch.webhook.posts
     assert post["title"] == "import_inventory_files cannot look, and starts nothing"
     assert "refuses the password of" in post["message"]
@@ -219,6 +225,52 @@ def failed_look(instance: dg.DagsterInstance, name: str) -> None:
             error=error,
         )
     )
+
+
+def test_a_late_feed_and_a_stuck_file_are_told_and_shown_until_they_are_mended(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMP_INV_TRANS_MAX_AGE_HOURS", "2")
+    watch.place.put_reset("old.csv", f"{HEADER}TEE-S,43,5,501\n", datetime.now(UTC) - timedelta(hours=27))
+    watch.place.succeed("import_inventory")
+    watch.place.put_reset("left.csv", f"{HEADER}TEE-M,43,5,502\n", datetime.now(UTC) - timedelta(hours=28))
+    watch.place.succeed("import_inventory", {"inventory_reset": {"schedule_now": False}})
+    watch.place.rows("update data_manager_log set registered_at = registered_at - interval 61 minute")
+    assert watch.tick(failed_checks_alert) == "ALERT_WEBHOOK_URL: 2 told. ALERT_SMTP_URL: 2 told"
+    late, stuck = watch.webhook.posts
+    assert late["title"] == "reset_inventory_files: newest_file_is_recent failed"
+    assert "The newest file of RESET_INVENTORY, old.csv, is of 20" in late["message"]
+    assert "every 26 hours (RESET_INVENTORY_MAX_AGE_HOURS)" in late["message"]
+    assert "netsuite/inventoryitem/csv on SFTP as *.csv" in late["message"]
+    assert (
+        "1 files have been waiting for more than an hour: left.csv (RESET_INVENTORY, pending since" in stuck["message"]
+    )
+    assert "Run process_bulk_imported_files" in stuck["message"]
+    feed = ("newest_file_is_recent", "reset_inventory_files")
+    assert watch.recorded[feed] is False
+    assert watch.recorded["newest_file_is_recent", "imp_inv_trans_files"], "it has not been missing for so long"
+    watch.recorded.clear()
+    watch.place.put_reset("new.csv", f"{HEADER}TEE-S,43,6,501\n")
+    watch.place.succeed("import_inventory")
+    assert watch.tick(failed_checks_alert) == "Nothing to tell."
+    assert watch.recorded == {feed: True, ("no_file_is_stuck", "data_manager_log"): True}
+
+
+def test_a_shop_that_was_not_synced_for_too_long_is_told(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch.place.put_reset("reset.csv", f"{HEADER}TEE-S,43,5,501\n")
+    watch.place.succeed("import_inventory")
+    for job in ("hard_sync", "upload_recent_inventory_changes"):
+        watch.place.succeed(job, shop="SHOP")
+    assert watch.tick(failed_checks_alert) == "Nothing to tell."
+    monkeypatch.setattr(freshness, "_age", lambda moment: datetime.now(UTC) - moment + timedelta(minutes=61))
+    watch.tick(failed_checks_alert)
+    (post,) = watch.webhook.posts
+    assert "upload_recent_inventory_changes last succeeded more than 1 hours ago" in post["message"]
+    assert "for shop SHOP (20" in post["message"]
+    monkeypatch.setenv("RECENT_SYNC_MAX_AGE_HOURS", "0")
+    monkeypatch.setattr(freshness, "_age", lambda moment: datetime.now(UTC) - moment + timedelta(hours=27))
+    watch.tick(failed_checks_alert)
+    assert [post["asset"] for post in watch.webhook.posts[1:]] == ["reset_inventory_files", "hard_sync_upload"]
 
 
 def test_nobody_is_told_without_settings_and_nothing_is_lost_when_they_come(

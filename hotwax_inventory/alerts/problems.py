@@ -4,7 +4,7 @@ and schedules that failed."""
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -62,31 +62,31 @@ def failed_checks(instance: dg.DagsterInstance, since: datetime) -> list[Problem
     for record in _ended(instance, since, [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED]):
         run, at = record.dagster_run, record.end_time or 0.0
         for check in _failed_evaluations(run.run_id, instance):
-            problem = of_check(check, at, f"{run.run_id} {check.asset_key.to_user_string()} {check.check_name}")
+            problem = of_check(check, at, run.tags.get("dagster/partition"))
             found.append(
-                Problem(
-                    title=problem.title + _for_shop(run),
+                replace(
+                    problem,
                     text=f"{problem.text}\n{_where(run, at)}",
-                    kind=_kind(problem.kind, _for_shop(run)),
-                    at=at,
-                    event=problem.event,
+                    event=f"{run.run_id} {problem.title}",
                     fields={**problem.fields, **_fields(run, at)},
                 )
             )
     return found
 
 
-def of_check(check: dg.AssetCheckEvaluation, at: float, event: str | None = None) -> Problem:
-    """The problem that a failed evaluation of a check is."""
+def of_check(check: dg.AssetCheckEvaluation, at: float, shop_id: str | None = None) -> Problem:
+    """The problem that a failed evaluation of a check is; it lasts until the check passes."""
     asset = check.asset_key.to_user_string()
     is_error = check.severity == dg.AssetCheckSeverity.ERROR
     text = check.description or "See the check's metadata on the asset."
+    title = (
+        f"{asset}: {check.check_name} {'failed' if is_error else 'warns'}{f' for shop {shop_id}' if shop_id else ''}"
+    )
     return Problem(
-        title=f"{asset}: {check.check_name} {'failed' if is_error else 'warns'}",
+        title=title,
         text=text[:MOST_TEXT],
-        kind=_kind(asset, check.check_name, text if is_error else ""),
+        kind=_kind(title, text if is_error else ""),
         at=at,
-        event=event,
         fields={"problem": "check failed", "asset": asset, "check": check.check_name, "severity": check.severity.value},
     )
 

@@ -49,10 +49,10 @@ class Memory:
     @property
     def since(self) -> datetime:
         """From when on events must be looked for."""
-        return datetime.fromtimestamp(min(told.since for told in self.told.values()), UTC)
+        return datetime.fromtimestamp(min((told.since for told in self.told.values()), default=self.now), UTC)
 
-    def cursor(self, problems: Sequence[Problem]) -> str:
-        """What is to be kept: what is still open stays in view, what nobody looks for any more is forgotten."""
+    def kept(self, problems: Sequence[Problem]) -> dict[str, Any]:
+        """The cursor to be: what is still open stays in view, what nobody looks for any more is forgotten."""
         kept = {}
         for name, told in self.told.items():
             waiting = [problem.at for problem in problems if problem.event and told.is_open(problem)]
@@ -60,7 +60,7 @@ class Memory:
             done = [problem.event for problem in problems if problem.event in told.done and problem.at >= since]
             kinds = {kind: at for kind, at in told.kinds.items() if at > self.now - DAY_SECONDS}
             kept[name] = {"since": since, "done": done, "kinds": kinds}
-        return json.dumps(kept)
+        return kept
 
 
 def tell(
@@ -73,6 +73,8 @@ def tell(
     """Offer the problems to every receiver, each kind once in `repeat_seconds`; a sentence of what was told and what was not.
 
     `is_kept`: what comes within that time is told after it, together; otherwise it counts as told."""
+    if not receivers:
+        return "Nobody is told: set ALERT_WEBHOOK_URL, or ALERT_SMTP_URL and ALERT_EMAIL_TO."
     said = []
     for name, send in receivers.items():
         count, refusals = _offer(problems, memory.told[name], memory.now, send, repeat_seconds, is_kept)
