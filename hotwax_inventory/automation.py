@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hotwax_inventory import settings
+from hotwax_inventory.alerts import sensors as alert_sensors
 from hotwax_inventory.files import inbox
 from hotwax_inventory.files.landing import Source, ready_files
 from hotwax_inventory.files.sources import FEEDS, Feed
@@ -307,6 +308,7 @@ SENSORS = (
     *(file_sensor(feed) for feed in FEEDS),
     import_webhook_updates_files,
     schedule_restock_due,
+    *alert_sensors.SENSORS,
 )
 SCHEDULES = (
     process_bulk_imported_files_every_5_minutes,

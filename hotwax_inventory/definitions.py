@@ -18,7 +18,7 @@ from hotwax_inventory.imports import (
 )
 from hotwax_inventory.ledger import atp, entries, kits, receiving
 from hotwax_inventory.publish import delta, upload
-from hotwax_inventory.reconcile import checks, explanation, verification
+from hotwax_inventory.reconcile import checks, explanation, freshness, verification
 from hotwax_inventory.resources import Sftp, Shopify, Warehouse
 
 defs = dg.Definitions(
@@ -48,7 +48,7 @@ defs = dg.Definitions(
         verification.sync_verification,
         explanation.inventory_explanation,
     ],
-    asset_checks=checks.CHECKS,
+    asset_checks=[*checks.CHECKS, *freshness.CHECKS],
     jobs=automation.JOBS,
     sensors=automation.SENSORS,
     schedules=automation.SCHEDULES,

@@ -131,7 +131,7 @@ where status_id <> 'duplicate' and (
     total_record_count <> coalesce(accepted, 0) + failed_record_count + ignored_record_count
     or failed_record_count <> coalesce(refused, 0)
     or status_id <> case
-        when message like '%Nothing of it was applied.' then 'failed'
+        when message like '%Nothing of it was applied.%' then 'failed'
         when failed_record_count > 0 then 'finished_with_errors'
         else 'finished'
     end

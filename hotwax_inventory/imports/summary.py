@@ -15,6 +15,7 @@ from hotwax_inventory.resources import Sftp, Warehouse
 from hotwax_inventory.tables import Table
 
 MOST_LINES = 20
+MOST_EXAMPLES = 3
 MOST_CHARACTERS = 200
 
 
@@ -91,7 +92,7 @@ def result(done: FeedRun, spec: Import, warehouse: Warehouse) -> dg.MaterializeR
     if done.landing.left:
         metadata["left_on_sftp"] = markdown_table(("path", "why"), list(done.landing.left.items()))
     return dg.MaterializeResult(
-        asset_key=spec.feed.asset, metadata=metadata, check_results=_checks(done, spec.feed.asset)
+        asset_key=spec.feed.asset, metadata=metadata, check_results=_checks(done, spec.feed.asset, refused)
     )
 
 
@@ -113,7 +114,8 @@ def failures(imported: Sequence[Imported]) -> list[Imported]:
     return [file for file in imported if file.failure]
 
 
-def _checks(done: FeedRun, asset: str) -> list[dg.AssetCheckResult]:
+def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) -> list[dg.AssetCheckResult]:
+    """The checks of a run; `refused_rows` are the first of them as (file, line, column, reason, row)."""
     refused = sum(file.refused for file in done.imported)
     hollow = [file.file_name for file in done.imported if not file.rows and not file.failure]
     failed = failures(done.imported)
@@ -123,7 +125,11 @@ def _checks(done: FeedRun, asset: str) -> list[dg.AssetCheckResult]:
             check_name="rows_accepted",
             passed=not refused and not hollow,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{refused} rows were refused; see data_manager_error." if refused else None,
+            description=_refused(refused, refused_rows)
+            if refused
+            else f"Without rows: {', '.join(hollow)}."
+            if hollow
+            else None,
             metadata={"rows_refused": refused, "files_without_rows": hollow},
         ),
         dg.AssetCheckResult(
@@ -143,6 +149,17 @@ def _checks(done: FeedRun, asset: str) -> list[dg.AssetCheckResult]:
             metadata={"failed": [file.file_name for file in failed]},
         ),
     ]
+
+
+def _refused(count: int, rows: Sequence[Sequence[Any]]) -> str:
+    """How many rows were refused, the first of them, and what to do with them."""
+    first = "; ".join(
+        f"{name} line {line}: {reason[:MOST_CHARACTERS]}" for name, line, _, reason, _ in rows[:MOST_EXAMPLES]
+    )
+    return (
+        f"{count:,} rows were refused, all others are applied. First: {first}. They stand in data_manager_error and in the "
+        "failed-records file beside the landed one: mend them there and put that file on SFTP."
+    )
 
 
 def markdown_table(
