@@ -10,6 +10,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hotwax_inventory import settings
+from hotwax_inventory.alerts import sensors as alert_sensors
 from hotwax_inventory.files import inbox
 from hotwax_inventory.files.landing import Source, ready_files
 from hotwax_inventory.files.sources import FEEDS, Feed
@@ -129,6 +130,11 @@ WEBHOOK_SUBSCRIPTION = dg.define_asset_job(
     description="HotWax: the switch for inventory_levels/update in the Job Manager. Have a shop's updates sent to us, or end it.",
     tags={"hotwax/job": "inventory_levels/update"},
 )
+EXPLAIN = dg.define_asset_job(
+    "explain",
+    selection=_with_own_checks("inventory_explanation"),
+    description="Why a number is what it is: file and line of every unit, each term of ATP, what was sent, what Shopify answered.",
+)
 IMPORT_JOBS = {feed.job: import_job(feed) for feed in FEEDS}
 JOBS = (
     LOAD_REFERENCE,
@@ -141,6 +147,7 @@ JOBS = (
     WEBHOOK_SUBSCRIPTION,
     HARD_SYNC,
     UPLOAD_RECENT,
+    EXPLAIN,
 )
 
 
@@ -353,6 +360,7 @@ SENSORS = (
     *(file_sensor(feed) for feed in FEEDS),
     import_webhook_updates_files,
     schedule_restock_due,
+    *alert_sensors.SENSORS,
 )
 SCHEDULES = (
     process_bulk_imported_files_every_5_minutes,

@@ -20,7 +20,7 @@ from hotwax_inventory.imports import (
 )
 from hotwax_inventory.ledger import atp, entries, kits, receiving
 from hotwax_inventory.publish import delta, upload
-from hotwax_inventory.reconcile import checks, verification
+from hotwax_inventory.reconcile import checks, explanation, freshness, verification
 from hotwax_inventory.resources import Sftp, Shopify, Warehouse
 
 defs = dg.Definitions(
@@ -50,8 +50,9 @@ defs = dg.Definitions(
         delta.recent_change_delta,
         upload.recent_change_upload,
         verification.sync_verification,
+        explanation.inventory_explanation,
     ],
-    asset_checks=checks.CHECKS,
+    asset_checks=[*checks.CHECKS, *freshness.CHECKS],
     jobs=automation.JOBS,
     sensors=automation.SENSORS,
     schedules=automation.SCHEDULES,

@@ -2,6 +2,7 @@
 
 Without `SFTP_HOST` the embedded default runs: the simulator answers for the SFTP server and for every shop without credentials."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,11 +12,13 @@ import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from hotwax_inventory import simulator
 
 PROJECT = Path(__file__).resolve().parents[1]
+# A shorter text is in too many words to be kept out of them.
+SHORTEST_SECRET = 4
 
 
 class SettingError(ValueError):
@@ -209,6 +212,51 @@ def kits_from_components() -> bool:
 
 def hard_sync_cron() -> str:
     return os.environ.get("HARD_SYNC_CRON") or "30 6 * * *"
+
+
+MAX_AGE_HOURS = {"RESET_INVENTORY": 26, "HARD_SYNC": 26, "RECENT_SYNC": 1}
+
+
+def max_age_variable(name: str) -> str:
+    """The variable that says how old a feed's newest file, or the last sync, may be."""
+    return f"{_variable(name)}_MAX_AGE_HOURS"
+
+
+def max_age_hours(name: str) -> int:
+    """How old the newest file of a feed (its config id) may be, or the last HARD_SYNC or RECENT_SYNC; 0: any age."""
+    return _integer(os.environ, max_age_variable(name), MAX_AGE_HOURS.get(name, 0))
+
+
+def alert_webhook_url() -> str | None:
+    """Where alerts are posted as JSON; None: nowhere."""
+    return os.environ.get("ALERT_WEBHOOK_URL") or None
+
+
+def alert_smtp_url() -> str | None:
+    """The mail server that alerts go to; None: no mail is sent."""
+    return os.environ.get("ALERT_SMTP_URL") or None
+
+
+def alert_email_to() -> list[str]:
+    """Whom alerts are mailed to."""
+    return [address.strip() for address in os.environ.get("ALERT_EMAIL_TO", "").split(",") if address.strip()]
+
+
+SECRET = re.compile(r"(PASSWORD|_ACCESS_TOKEN|_CLIENT_SECRET|_WEBHOOK_SECRET(_OLD)?)$|^ALERT_(WEBHOOK|SMTP)_URL$")
+
+
+def secrets() -> list[str]:
+    """Every text in the variables that nobody may read, in the spellings in which it may turn up, the longest first."""
+    found = {value for name, value in os.environ.items() if SECRET.search(name)}
+    for name, value in os.environ.items():
+        if name.endswith("PRIVATE_KEY_FILE"):
+            with contextlib.suppress(OSError):  # what we cannot read, we cannot tell
+                found |= set(Path(value).expanduser().read_text(encoding="utf-8", errors="replace").splitlines())
+    for url in (os.environ.get("ALERT_WEBHOOK_URL", ""), os.environ.get("ALERT_SMTP_URL", "")):
+        with contextlib.suppress(ValueError):  # no address, so it has no parts
+            found |= {urlsplit(url).password or "", urlsplit(url).path, urlsplit(url).query}
+    found |= {unquote(value) for value in found}
+    return sorted((value for value in found if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
 def dagster_postgres() -> set[str]:

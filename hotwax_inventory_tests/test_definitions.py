@@ -32,6 +32,7 @@ ORDER = (
     "ledger",
     "publish",
     "reconcile",
+    "alerts",
     "automation",
     "definitions",
     "demo",
