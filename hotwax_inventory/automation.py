@@ -124,16 +124,16 @@ IMPORT_WEBHOOK_UPDATES = dg.define_asset_job(
     description="HotWax: inventory_levels/update. Apply what Shopify has told of its levels to shops that it is master of.",
     tags={"hotwax/feed": inbox.CONFIG_ID},
 )
+EXPLAIN = dg.define_asset_job(
+    "explain",
+    selection=_with_own_checks("inventory_explanation"),
+    description="Why a number is what it is: file and line of every unit, each term of ATP, what was sent, what Shopify answered.",
+)
 WEBHOOK_SUBSCRIPTION = dg.define_asset_job(
     "webhook_subscription",
     selection=_with_own_checks("shopify_webhook_subscription"),
     description="HotWax: the switch for inventory_levels/update in the Job Manager. Have a shop's updates sent to us, or end it.",
     tags={"hotwax/job": "inventory_levels/update"},
-)
-EXPLAIN = dg.define_asset_job(
-    "explain",
-    selection=_with_own_checks("inventory_explanation"),
-    description="Why a number is what it is: file and line of every unit, each term of ATP, what was sent, what Shopify answered.",
 )
 IMPORT_JOBS = {feed.job: import_job(feed) for feed in FEEDS}
 JOBS = (

@@ -504,7 +504,10 @@ def _post_large_reset(file: Waiting, connection: duckdb.DuckDBPyConnection) -> N
             metadata=table.metadata,
         )
         for table, deps in (
-            (tables.INVENTORY_ITEM_DETAIL, ["data_manager_log", *ROWS, "shipment_receipt"]),
+            (
+                tables.INVENTORY_ITEM_DETAIL,
+                ["data_manager_log", *ROWS, "shipment_receipt"],
+            ),
             (tables.INVENTORY_ITEM, ["inventory_item_detail"]),
         )
     ],
