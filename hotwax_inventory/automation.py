@@ -10,6 +10,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from hotwax_inventory import settings
 from hotwax_inventory.alerts import sensors as alert_sensors
+from hotwax_inventory.files import inbox
 from hotwax_inventory.files.landing import Source, ready_files
 from hotwax_inventory.files.sources import FEEDS, Feed
 from hotwax_inventory.imports.reference import ASSETS, REFERENCE_FILES
@@ -17,6 +18,7 @@ from hotwax_inventory.imports.summary import check_specs
 from hotwax_inventory.ledger.receiving import due_shipments
 from hotwax_inventory.publish.guards import GUARDS
 from hotwax_inventory.resources import Sftp, Warehouse, WarehouseBusy
+from hotwax_inventory.retention import clean_up
 from hotwax_inventory.sftp import SftpUnavailable
 
 LOCATION = "hotwax_inventory"
@@ -35,6 +37,7 @@ def _with_own_checks(*assets: str) -> dg.AssetSelection:
     own = {
         **{asset: list(guards) for asset, guards in GUARDS.items()},
         "inventory_item_detail": ["no_reset_is_held"],
+        "shopify_webhook_update": ["rows_accepted"],
         **{feed.asset: [spec.name for spec in check_specs(feed.asset)] for feed in FEEDS},
     }
     keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset in assets for name in own.get(asset, ())]
@@ -107,6 +110,17 @@ SCHEDULE_RESTOCK = dg.define_asset_job(
         "hotwax/service": "receiveAndUpdateInventoryToShopify",
     },
 )
+IMPORT_WEBHOOK_UPDATES = dg.define_asset_job(
+    "import_webhook_updates",
+    selection=_up_to_atp("shopify_webhook_update"),
+    description="HotWax: inventory_levels/update. Apply what Shopify has told of its levels to shops that it is master of.",
+    tags={"hotwax/feed": inbox.CONFIG_ID},
+)
+EXPLAIN = dg.define_asset_job(
+    "explain",
+    selection=_with_own_checks("inventory_explanation"),
+    description="Why a number is what it is: file and line of every unit, each term of ATP, what was sent, what Shopify answered.",
+)
 IMPORT_JOBS = {feed.job: import_job(feed) for feed in FEEDS}
 JOBS = (
     LOAD_REFERENCE,
@@ -114,8 +128,11 @@ JOBS = (
     PROCESS_BULK_IMPORTED_FILES,
     KIT_INVENTORY_SETUP,
     SCHEDULE_RESTOCK,
+    IMPORT_WEBHOOK_UPDATES,
     HARD_SYNC,
     UPLOAD_RECENT,
+    EXPLAIN,
+    clean_up,
 )
 
 
@@ -179,6 +196,23 @@ def load_reference_files(context: dg.SensorEvaluationContext) -> dg.RunRequest |
 
 
 @dg.sensor(
+    job=IMPORT_WEBHOOK_UPDATES,
+    minimum_interval_seconds=15,
+    description="Starts import_webhook_updates when the receiver has put webhooks into the inbox.",
+)
+def import_webhook_updates_files(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """One run for all that is waiting."""
+    waiting = inbox.waiting()
+    if not waiting:
+        return dg.SkipReason("No webhooks.")
+    if run := _in_progress(IMPORT_WEBHOOK_UPDATES.name, context.instance):
+        return dg.SkipReason(
+            f"{len(waiting)} files are waiting; import_webhook_updates is running already (run {run})."
+        )
+    return dg.RunRequest(run_key=_run_key(inbox.CONFIG_ID, [(path.name, 0, 0) for path in waiting]))
+
+
+@dg.sensor(
     job=SCHEDULE_RESTOCK,
     minimum_interval_seconds=30,
     description="Starts schedule_restock up to RESTOCK_LEAD_SECONDS before a restock's time; the run waits for the moment.",
@@ -222,6 +256,14 @@ def kit_inventory_setup_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRe
         run_key=context.scheduled_execution_time.isoformat(),
         run_config={"ops": {"kit_inventory": {"config": {"include_all": True}}}},
     )
+
+
+@dg.schedule(
+    job=clean_up, cron_schedule="0 4 * * *", execution_timezone="UTC", description="Removes what is old, once a day."
+)
+def clean_up_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run, before NetSuite's files come."""
+    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
 
 def shops_with_master(instance: dg.DagsterInstance, master: str) -> list[str]:
@@ -271,10 +313,17 @@ def upload_recent_inventory_changes_quarter_hourly(
         yield dg.RunRequest(run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id)
 
 
-SENSORS = (load_reference_files, *(file_sensor(feed) for feed in FEEDS), schedule_restock_due, *alert_sensors.SENSORS)
+SENSORS = (
+    load_reference_files,
+    *(file_sensor(feed) for feed in FEEDS),
+    import_webhook_updates_files,
+    schedule_restock_due,
+    *alert_sensors.SENSORS,
+)
 SCHEDULES = (
     process_bulk_imported_files_every_5_minutes,
     kit_inventory_setup_daily,
     hard_sync_daily,
     upload_recent_inventory_changes_quarter_hourly,
+    clean_up_daily,
 )

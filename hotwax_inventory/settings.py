@@ -110,7 +110,7 @@ def shop(shop_id: str, shop_domain: str) -> ShopSettings:
     client_id = os.environ.get(f"{prefix}CLIENT_ID") or None
     client_secret = os.environ.get(f"{prefix}CLIENT_SECRET") or None
     url = os.environ.get(f"{prefix}URL")
-    if not (token or client_id or client_secret or url) and not os.environ.get("SFTP_HOST"):
+    if _is_simulated(prefix):
         addresses = simulator.ensure_running(home() / "simulator", reference_dir())
         return ShopSettings(shop_id, f"{addresses.shopify_url}/{shop_id}", addresses.access_token, None, None)
     if not token and not (client_id and client_secret):
@@ -121,6 +121,23 @@ def shop(shop_id: str, shop_domain: str) -> ShopSettings:
     if urlsplit(url).scheme not in ("http", "https"):
         raise SettingError(f"{prefix}URL must begin with https:// (it is {url!r}).")
     return ShopSettings(shop_id, url, token, client_id, client_secret)
+
+
+def webhook_secrets(shop_id: str) -> tuple[str, ...]:
+    """The secrets that a shop's webhooks may be signed with: one, two while it is being replaced, none when none is set."""
+    prefix = f"SHOPIFY_{_variable(shop_id)}_WEBHOOK_SECRET"
+    secrets = (os.environ.get(prefix), os.environ.get(f"{prefix}_OLD"))
+    if not any(secrets) and _is_simulated(f"SHOPIFY_{_variable(shop_id)}_"):
+        secrets = (simulator.webhook_secret(home() / "simulator"),)
+    return tuple(secret for secret in secrets if secret)
+
+
+def webhook_callback_url() -> str | None:
+    """Where Shopify reaches the receiver, without a shop's id at the end; None when it does not."""
+    url = (os.environ.get("WEBHOOK_CALLBACK_URL") or "").rstrip("/")
+    if url and urlsplit(url).scheme not in ("http", "https"):
+        raise SettingError(f"WEBHOOK_CALLBACK_URL must begin with https:// (it is {url!r}).")
+    return url or None
 
 
 def import_directories(config_id: str, directories: tuple[str, ...]) -> tuple[str, ...]:
@@ -167,6 +184,22 @@ def sync_max_snapshot_minutes() -> int:
 
 def reset_rows_keep_days() -> int:
     return _integer(os.environ, "RESET_ROWS_KEEP_DAYS", 7)
+
+
+def landing_keep_days() -> int:
+    return _integer(os.environ, "LANDING_KEEP_DAYS", 30)
+
+
+def outbox_keep_days() -> int:
+    return _integer(os.environ, "OUTBOX_KEEP_DAYS", 30)
+
+
+def dagster_runs_keep_days() -> int:
+    return _integer(os.environ, "DAGSTER_RUNS_KEEP_DAYS", 90, lowest=1)
+
+
+def disk_min_free_mb() -> int:
+    return _integer(os.environ, "DISK_MIN_FREE_MB", 500)
 
 
 def reset_max_zeroed_percent() -> int:
@@ -254,6 +287,12 @@ def dagster_postgres() -> set[str]:
         _required(os.environ, "DAGSTER_PG_DB", "the PostgreSQL database of Dagster's tables; it must exist")
         _integer(os.environ, "DAGSTER_PG_PORT", 5432, lowest=1)
     return given
+
+
+def _is_simulated(prefix: str) -> bool:
+    """Whether the simulator answers for a shop: nothing says how it is reached, and SFTP is the simulator's, too."""
+    names = ("SFTP_HOST", *(f"{prefix}{name}" for name in ("ACCESS_TOKEN", "CLIENT_ID", "CLIENT_SECRET", "URL")))
+    return not any(os.environ.get(name) for name in names)
 
 
 def _simulated_sftp() -> dict[str, str]:

@@ -1,7 +1,10 @@
 """What a run says of the files that it imported: metadata for the asset page, and checks that a person sees."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import dagster as dg
 
@@ -159,17 +162,46 @@ def _refused(count: int, rows: Sequence[Sequence[Any]]) -> str:
     )
 
 
-def markdown_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.MarkdownMetadataValue:
+def markdown_table(
+    names: Sequence[str], rows: Sequence[Sequence[object]], most_lines: int = MOST_LINES
+) -> dg.MarkdownMetadataValue:
     """A bounded Markdown table; what comes from files is shown as code, so that it cannot be markup."""
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows[:MOST_LINES]]
-    if len(rows) > MOST_LINES:
-        lines.append(f"\n… and {len(rows) - MOST_LINES} more")
-    return dg.MetadataValue.md("\n".join(lines))
+    return dg.MetadataValue.md(table(names, rows, markdown_cell, most_lines))
 
 
-def _cell(value: object) -> str:
-    if value is None or isinstance(value, int):
-        return "" if value is None else str(value)
-    text = "".join(c if c.isprintable() else " " for c in str(value))[:MOST_CHARACTERS]
+def table(
+    names: Sequence[str], rows: Sequence[Sequence[object]], cell: Callable[[object], str], most_lines: int
+) -> str:
+    """A bounded Markdown table of values as `cell` renders them; with plain ones its columns are aligned, to be read as it is."""
+    lines = [[*names], *([cell(value) for value in row] for row in rows[:most_lines])]
+    is_aligned = cell is plain_cell
+    widths = [max(len(line[i]) for line in lines) if is_aligned else 0 for i in range(len(names))]
+    lines.insert(1, ["-" * max(3, width) for width in widths])
+    text = "\n".join(
+        "| " + " | ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+    return text + (f"\n\n… and {len(rows) - most_lines:,} more" if len(rows) > most_lines else "")
+
+
+def plain_cell(value: object) -> str:
+    """A value as text for the terminal: one line, without control characters."""
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+        case UUID():
+            return str(value)[:8]
+    return "".join(c if c.isprintable() else " " for c in str(value))[:MOST_CHARACTERS]
+
+
+def markdown_cell(value: object) -> str:
+    """A value as Markdown. What may come from files is shown as code, so that it cannot be markup; a run's id is a link."""
+    text = plain_cell(value)
+    match value:
+        case int() | float() | Decimal() | datetime():
+            return text
+        case UUID():
+            return f"[{text}](/runs/{value})"
     return "`" + text.replace("`", "'").replace("|", "¦") + "`" if text else ""
