@@ -26,6 +26,7 @@ ORDER = (
     "shopify_documents",
     "shopify",
     "resources",
+    "retention",
     "files",
     "webhook",
     "imports",
