@@ -6,7 +6,7 @@ export DAGSTER_HOME ?= $(CURDIR)/data/dagster
 export PYTHONPATH := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install configure demo dev test test-long test-soak bench lint lock
+.PHONY: install configure demo dev explain test test-long test-soak bench lint lock
 
 install: $(VENV)/installed
 
@@ -27,6 +27,10 @@ demo: install
 
 dev: install
 	@$(BIN)/python -m hotwax_inventory.dev
+
+# make explain SKU=TEE-S FACILITY=BROADWAY AT=2026-11-26T14:00Z; without FACILITY what the channel sells, without AT now
+explain: install
+	@$(BIN)/python -m hotwax_inventory.reconcile.explanation "$$SKU" "$$FACILITY" "$$AT"
 
 test: install
 	$(BIN)/python -m pytest -n 2 -m "not long and not soak"

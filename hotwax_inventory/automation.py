@@ -9,6 +9,8 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hotwax_inventory import settings
+from hotwax_inventory.alerts import sensors as alert_sensors
+from hotwax_inventory.files import inbox
 from hotwax_inventory.files.landing import Source, ready_files
 from hotwax_inventory.files.sources import FEEDS, Feed
 from hotwax_inventory.imports.reference import ASSETS, REFERENCE_FILES
@@ -34,6 +36,7 @@ def _with_own_checks(*assets: str) -> dg.AssetSelection:
     own = {
         **{asset: list(guards) for asset, guards in GUARDS.items()},
         "inventory_item_detail": ["no_reset_is_held"],
+        "shopify_webhook_update": ["rows_accepted"],
         **{feed.asset: [spec.name for spec in check_specs(feed.asset)] for feed in FEEDS},
     }
     keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset in assets for name in own.get(asset, ())]
@@ -106,6 +109,17 @@ SCHEDULE_RESTOCK = dg.define_asset_job(
         "hotwax/service": "receiveAndUpdateInventoryToShopify",
     },
 )
+IMPORT_WEBHOOK_UPDATES = dg.define_asset_job(
+    "import_webhook_updates",
+    selection=_up_to_atp("shopify_webhook_update"),
+    description="HotWax: inventory_levels/update. Apply what Shopify has told of its levels to shops that it is master of.",
+    tags={"hotwax/feed": inbox.CONFIG_ID},
+)
+EXPLAIN = dg.define_asset_job(
+    "explain",
+    selection=_with_own_checks("inventory_explanation"),
+    description="Why a number is what it is: file and line of every unit, each term of ATP, what was sent, what Shopify answered.",
+)
 IMPORT_JOBS = {feed.job: import_job(feed) for feed in FEEDS}
 JOBS = (
     LOAD_REFERENCE,
@@ -113,8 +127,10 @@ JOBS = (
     PROCESS_BULK_IMPORTED_FILES,
     KIT_INVENTORY_SETUP,
     SCHEDULE_RESTOCK,
+    IMPORT_WEBHOOK_UPDATES,
     HARD_SYNC,
     UPLOAD_RECENT,
+    EXPLAIN,
 )
 
 
@@ -175,6 +191,23 @@ def load_reference_files(context: dg.SensorEvaluationContext) -> dg.RunRequest |
         context.update_cursor(state)
         return dg.SkipReason("The reference files have changed; they are looked at once more before they are loaded.")
     return dg.RunRequest(run_key=hashlib.sha256(state.encode()).hexdigest())
+
+
+@dg.sensor(
+    job=IMPORT_WEBHOOK_UPDATES,
+    minimum_interval_seconds=15,
+    description="Starts import_webhook_updates when the receiver has put webhooks into the inbox.",
+)
+def import_webhook_updates_files(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """One run for all that is waiting."""
+    waiting = inbox.waiting()
+    if not waiting:
+        return dg.SkipReason("No webhooks.")
+    if run := _in_progress(IMPORT_WEBHOOK_UPDATES.name, context.instance):
+        return dg.SkipReason(
+            f"{len(waiting)} files are waiting; import_webhook_updates is running already (run {run})."
+        )
+    return dg.RunRequest(run_key=_run_key(inbox.CONFIG_ID, [(path.name, 0, 0) for path in waiting]))
 
 
 @dg.sensor(
@@ -270,7 +303,13 @@ def upload_recent_inventory_changes_quarter_hourly(
         yield dg.RunRequest(run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id)
 
 
-SENSORS = (load_reference_files, *(file_sensor(feed) for feed in FEEDS), schedule_restock_due)
+SENSORS = (
+    load_reference_files,
+    *(file_sensor(feed) for feed in FEEDS),
+    import_webhook_updates_files,
+    schedule_restock_due,
+    *alert_sensors.SENSORS,
+)
 SCHEDULES = (
     process_bulk_imported_files_every_5_minutes,
     kit_inventory_setup_daily,

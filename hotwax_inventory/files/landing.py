@@ -6,7 +6,6 @@ fetched again; after it, a file that is still there is known by path, size, time
 import contextlib
 import fnmatch
 import json
-import os
 import posixpath
 import re
 import time
@@ -20,6 +19,7 @@ import dagster as dg
 from filelock import FileLock
 
 from hotwax_inventory import settings
+from hotwax_inventory.files.inbox import sync_folder
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.resources import Sftp, Warehouse
 from hotwax_inventory.sftp import FileChanged, RemoteFile, SftpRefused, SftpSession
@@ -223,7 +223,7 @@ def _fetched(
             suffix = ".json" if file.name.lower().endswith(".json") else ".csv"
             landed = folder / f"{sha256}{suffix}"
             temporary.replace(landed)
-            _sync(folder)
+            sync_folder(folder)
         except (FileChanged, SftpRefused) as error:
             left[file.path] = str(error)
             continue
@@ -412,11 +412,3 @@ def _remove_what_killed_runs_left(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - 86_400:
                 path.unlink()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -534,7 +534,8 @@ def _finish(
     failures = [
         None
         if file.failure is None
-        else f"{spec.feed.config_id} file {file.file_name}: {file.failure} Nothing of it was applied."
+        else f"{spec.feed.config_id} file {file.file_name}: {file.failure} Nothing of it was applied. "
+        "Mend it, and put it on SFTP again."
         for file in done
     ]
     connection.execute(

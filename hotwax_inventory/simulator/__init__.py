@@ -7,14 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from hotwax_inventory.simulator.process import Addresses, ensure_running, running
+from hotwax_inventory.simulator.process import Addresses, ensure_running, running, webhook_secret
 
 if TYPE_CHECKING:
     from hotwax_inventory.simulator.faults import Faults
     from hotwax_inventory.simulator.service import Service
     from hotwax_inventory.simulator.shop_store import ShopStore
 
-__all__ = ["Addresses", "Simulator", "ensure_running", "running"]
+__all__ = ["Addresses", "Simulator", "ensure_running", "running", "webhook_secret"]
 
 
 class Simulator:

@@ -87,6 +87,7 @@ class Service:
             shopify_url=self._storage.base_url,
             access_token=self._identity.access_token,
             pid=os.getpid(),
+            webhook_secret=self._identity.webhook_secret,
         )
         self.workers.resume()
         write_atomically(self._directory / ADDRESSES_FILE, addresses.text())
