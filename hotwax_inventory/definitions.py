@@ -14,6 +14,8 @@ from hotwax_inventory.imports import (
     restock,
     shipments,
     shopify_levels,
+    shopify_reset,
+    webhook_subscription,
     webhook_updates,
 )
 from hotwax_inventory.ledger import atp, entries, kits, receiving
@@ -40,6 +42,8 @@ defs = dg.Definitions(
         atp.atp,
         shopify_levels.shopify_inventory_level,
         shopify_levels.shopify_shop_product,
+        shopify_reset.shopify_inventory_reset,
+        webhook_subscription.shopify_webhook_subscription,
         webhook_updates.shopify_webhook_update,
         delta.hard_sync_delta,
         upload.hard_sync_upload,

@@ -15,7 +15,7 @@ from hotwax_inventory import settings, tables
 from hotwax_inventory.sftp import SftpSession
 from hotwax_inventory.shopify import ShopifyClient
 
-LAYOUT = 2
+LAYOUT = 3
 
 # Peak memory of a process is this plus what Python, Dagster and buffers outside DuckDB's pool take: together below 1 GiB.
 MEMORY_LIMIT = "500MB"

@@ -378,6 +378,19 @@ SHOPIFY_INVENTORY_RESET = Table(
     ),
     key=("log_id", "line_number"),
 )
+SHOPIFY_WEBHOOK_SUBSCRIPTION = Table(
+    "shopify_webhook_subscription",
+    "Whether one shop's updates of inventory levels come to our receiver, as it was last looked at.",
+    (
+        SHOP_ID,
+        Column("topic", "varchar", "Shopify's topic"),
+        Column("callback_url", "varchar", "the receiver's address for the shop"),
+        Column("subscription_id", "varchar", "gid of the subscription", optional=True),
+        Column("is_subscribed", "boolean", "whether it is wanted; the daily check makes it again only then"),
+        Column("checked_at", TIME, "when it was last looked at"),
+    ),
+    key=("shop_id",),
+)
 SHIPMENT = Table(
     "shipment",
     "One shipment that a facility is to receive: inbound, or a scheduled restock.",
@@ -569,6 +582,7 @@ SHOPIFY_BULK_READ = Table(
         Column("completed_at", TIME, "Shopify's time of its end"),
         Column("object_count", "bigint", "lines of the result"),
         Column("level_count", "bigint", "levels among them"),
+        Column("size_bytes", "bigint", "size of the result"),
     ),
     key=("shop_id",),
 )
