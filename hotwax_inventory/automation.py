@@ -19,6 +19,7 @@ from hotwax_inventory.imports.summary import check_specs
 from hotwax_inventory.ledger.receiving import due_shipments
 from hotwax_inventory.publish.guards import GUARDS
 from hotwax_inventory.resources import Sftp, Warehouse, WarehouseBusy
+from hotwax_inventory.retention import clean_up
 from hotwax_inventory.sftp import SftpUnavailable
 
 LOCATION = "hotwax_inventory"
@@ -148,6 +149,7 @@ JOBS = (
     HARD_SYNC,
     UPLOAD_RECENT,
     EXPLAIN,
+    clean_up,
 )
 
 
@@ -273,6 +275,14 @@ def kit_inventory_setup_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRe
     )
 
 
+@dg.schedule(
+    job=clean_up, cron_schedule="0 4 * * *", execution_timezone="UTC", description="Removes what is old, once a day."
+)
+def clean_up_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run, before NetSuite's files come."""
+    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+
 def shops_with_master(instance: dg.DagsterInstance, master: str) -> list[str]:
     """The shops of the reference in force whose `inventory_master` is the one given, as its last load recorded them."""
     event = instance.get_latest_materialization_event(dg.AssetKey("shopify_shop"))
@@ -369,4 +379,5 @@ SCHEDULES = (
     sync_inventory_from_shopify_daily,
     webhook_subscription_daily,
     upload_recent_inventory_changes_quarter_hourly,
+    clean_up_daily,
 )

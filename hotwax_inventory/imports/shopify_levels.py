@@ -13,7 +13,7 @@ import duckdb
 from hotwax_inventory import settings, shopify_documents, tables
 from hotwax_inventory.imports.reference import SHOPS
 from hotwax_inventory.imports.rows import sql_text
-from hotwax_inventory.resources import Shopify, Warehouse
+from hotwax_inventory.resources import Shopify, Warehouse, require_free_disk
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
 READ_ATTEMPTS = 3
@@ -122,8 +122,9 @@ def shopify_inventory_level(
 def read_levels(client: ShopifyClient, lines: Path) -> BulkOperation:
     """Run the bulk query and fetch its result into `lines`. A failed or cut read is begun again, a bounded number of times.
 
-    Raises IncompleteRead, ShopifyUnavailable, ShopifyRefused, TooManyOperations."""
+    Raises IncompleteRead, ShopifyUnavailable, ShopifyRefused, TooManyOperations, DiskNearlyFull."""
     log = dg.get_dagster_logger()
+    require_free_disk()
     problem = ""
     for _ in range(READ_ATTEMPTS):
         operation = client.wait(client.run_query(shopify_documents.ALL_LEVELS))
@@ -148,6 +149,7 @@ def _fetch(client: ShopifyClient, operation: BulkOperation, lines: Path) -> str:
     if operation.url is None:
         lines.write_bytes(b"")
         return "" if operation.object_count == 0 else f"{operation.object_count} objects, but no address of a result"
+    require_free_disk(operation.file_size)
     size = client.download(operation.url, lines)
     if size != operation.file_size:
         return f"{size:,} of {operation.file_size:,} bytes arrived"

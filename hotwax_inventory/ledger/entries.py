@@ -14,7 +14,7 @@ from hotwax_inventory.files import inbox
 from hotwax_inventory.imports import shopify_reset
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.ledger.fold import apply_events
-from hotwax_inventory.resources import Warehouse, transaction
+from hotwax_inventory.resources import Warehouse, require_free_disk, transaction
 
 # From this share of all keys on, writing the whole state anew is cheaper than merging into it.
 REBUILD_SHARE = 5
@@ -96,12 +96,15 @@ class Waiting:
 
 
 def post_imported(warehouse: Warehouse) -> list[Posted]:
-    """Post every imported file in order of effect, and mark it finished in the same transaction."""
+    """Post every imported file in order of effect, and mark it finished in the same transaction. Raises DiskNearlyFull."""
     posted: list[Posted] = []
     with warehouse.connect() as connection:
         # rows are numbered by now; without regard to their order large writes take two thirds of the time and less memory
         connection.execute("set preserve_insertion_order = false")
-        for batch in _batches(_waiting(connection)):
+        waiting = _waiting(connection)
+        if waiting:
+            require_free_disk()
+        for batch in _batches(waiting):
             with transaction(connection):
                 posted += _post(batch, connection)
         with transaction(connection):
