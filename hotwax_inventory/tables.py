@@ -317,7 +317,7 @@ INBOUND_SHIPMENT = Table(
         PRODUCT_ID,
         Column("quantity", "integer", "units"),
         Column("item_external_id", "varchar", "the item's id in NetSuite", optional=True),
-        Column("tracking_number", "varchar", "tracking numbers", optional=True),
+        Column("tracking_number", "varchar", "tracking numbers, of very many the first", optional=True),
         Column("shipment_attribute", "varchar", "NAME:VALUE", optional=True),
     ),
     key=("log_id", "line_number"),
