@@ -13,6 +13,8 @@ from hotwax_inventory.imports.shopify_reset import SyncInventory, register_read
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.dagster_dev import until
+from hotwax_inventory_tests.test_webhook import free_port, serving
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
 # beyond 2^53, where two neighbours are the same number to whoever reads numbers as floating point
@@ -271,3 +273,56 @@ def test_the_subscription_is_made_once_kept_up_and_ended(place: Place, monkeypat
     assert [switched(action="unsubscribe", callback_url=elsewhere), subscriptions(place)] == [True, []]
     assert [switched(action="check"), subscriptions(place)] == [True, []]
     assert [switched(), subscriptions(place)] == [True, [ours]]
+
+
+def sent(place: Place, status: int) -> list[tuple[str, int]]:
+    """(webhook id, available) of the deliveries that were answered so; 0: not at all."""
+    calls = [call for call in place.simulator.shops.calls if call.root_field == "webhooks" and call.status == status]
+    return [(call.version, json.loads(call.summary)["available"]) for call in calls]
+
+
+def test_a_sale_reaches_the_ledger_whatever_happens_to_its_webhook_on_the_way(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shops, faults, port = place.simulator.shops, place.simulator.faults, free_port()
+    monkeypatch.setenv("WEBHOOK_CALLBACK_URL", f"http://127.0.0.1:{port}/webhooks/shopify")
+    shops.add_item("SHOP", TEE_S, "TEE-S")
+    shops.set_level("SHOP", TEE_S, BROADWAY, 10)
+    place.simulator.deliveries.time_scale = 0.01
+    place.succeed("webhook_subscription", shop="SHOP")
+
+    def sell(minutes: float, fault: Fault | None = None) -> None:
+        """A sale, whose webhook is sent at once unless it is late."""
+        before, now = len(shops.calls), moment(minutes)
+        shops.now = lambda: now
+        if fault:
+            faults.add(fault)
+        shops.sell("SHOP", TEE_S, BROADWAY, 1)
+        held = "select count(*) from webhook_delivery where body is not null and attempts = 0"
+        until(lambda: len(shops.calls) > before or shops.rows(held) != [(0,)], "the webhook was sent, or is held back")
+
+    # nobody answers: the same payload comes again, after the one of a later sale
+    sell(0)
+    assert sent(place, 0)[0][1] == 9
+    with serving(port):
+        sell(1)
+        sell(2, Fault("webhooks", "duplicate"))
+        sell(3, Fault("webhooks", "late", value=200))
+        sell(4)
+        until(lambda: {9, 8, 7, 6, 5} <= {available for _, available in sent(place, 200)}, "all have arrived")
+    arrived = [available for _, available in sent(place, 200)]
+    assert {webhook_id for webhook_id, available in sent(place, 200) if available == 9} == {sent(place, 0)[0][0]}
+    assert arrived.count(7) == 2
+    assert arrived.index(6) > arrived.index(5)
+    place.succeed("import_webhook_updates")
+    assert place.stock() == {("10001", "BROADWAY"): (5, 5)}
+    assert sorted(place.rows("select available, disposition from shopify_webhook_update")) == [
+        (available, "applied") for available in (5, 6, 7, 8, 9)
+    ]
+    # a receiver that never answers loses its subscription, which the daily check makes again
+    place.simulator.deliveries.time_scale = 0.0
+    sell(5)
+    until(lambda: not subscriptions(place), "the subscription is gone")
+    result = place.succeed("webhook_subscription", {"shopify_webhook_subscription": {"action": "check"}}, shop="SHOP")
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [False]
+    assert len(subscriptions(place)) == 1

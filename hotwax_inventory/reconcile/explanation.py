@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import dotenv
@@ -44,7 +45,7 @@ class ExplainLevel(dg.Config):
     )
 
 
-Rows = list[tuple[object, ...]]
+Rows = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _explain(config: ExplainLevel, moment: datetime | None, connection: duckdb.D
     when = "now" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
     return Explanation(
         title=f"{product.sku} (product {product.product_id}) at {facility_id}, {when}",
-        sentence=_sentence(found[promise], promise, found[terms.SHOPS]),
+        sentence=_sentence(found[promise], promise, found[terms.SHOPS], asked["moment"]),
         numbers=numbers,
         answers={question: found[question] for question in IN_ORDER if question in found},
         ledger_csv=path,
@@ -196,8 +197,8 @@ def _numbers(question: Question, rows: Rows) -> dict[str, int]:
     return {name.replace(" ", "_"): value for name, value in found if isinstance(value, int)}
 
 
-def _sentence(promise: Rows, question: Question, shops: Rows) -> str:
-    """The number, how it is made, and what Shopify shows."""
+def _sentence(promise: Rows, question: Question, shops: Rows, moment: datetime) -> str:
+    """The number, how it is made, and what Shopify showed until then."""
     if not promise:
         return question.if_empty
     if question is terms.FACILITY:
@@ -213,9 +214,9 @@ def _sentence(promise: Rows, question: Question, shops: Rows) -> str:
             for _, store, base, raw, threshold, queue, brokering, hold, online in promise
         ]
     for shop, _, _, _, shown, _, _, read_at, published, published_at, _ in shops:
-        if shown is not None:
+        if shown is not None and read_at <= moment:
             said.append(f"Shop {shop} showed {shown} when it was read at {plain_cell(read_at)}.")
-        if published is not None:
+        if published is not None and published_at <= moment:
             said.append(f"It last had {published} from us, at {plain_cell(published_at)}.")
     return " ".join(said)
 

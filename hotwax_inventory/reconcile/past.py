@@ -20,7 +20,7 @@ POSTED = f"""
 create or replace temp table posting as
 select log_id
 from data_manager_log
-where status_id in {FINISHED} and effective_at <= $moment
+where status_id in {FINISHED}
 """
 
 # What moves is always in the ledger; a reset is there only when it changed something, so resets come from the rows, and the
@@ -28,19 +28,21 @@ where status_id in {FINISHED} and effective_at <= $moment
 KNOWN = f"""
 create or replace temp table known as
 with stated as (
-    select log_id, line_number, product_id, facility_id, effect, reset_by, quantity, reason_enum_id, comments
+    select log_id, line_number, product_id, facility_id, effect, reset_by, quantity, reason_enum_id, comments, effective_at
     from ({" union all ".join(f"select * from ({rows}) where effect = 'reset'" for rows in ROWS.values())})
     union all
-    select reset_log_id, reset_line_number, product_id, facility_id, 'reset', reset_by, reset_quantity, 'VAR_EXT_RESET', null
+    select reset_log_id, reset_line_number, product_id, facility_id, 'reset', reset_by, reset_quantity, 'VAR_EXT_RESET', null,
+        reset_at
     from inventory_item
-    where reset_at <= $moment
+    where reset_at is not null
 )
 select
-    r.product_id, r.facility_id, r.effect, r.quantity, r.reset_by, r.reason_enum_id, l.effective_at, l.file_name,
-    l.remote_modified_at as modified_at, l.config_id, r.log_id, r.line_number, null::varchar as shipment_id,
-    null::varchar as order_id, r.comments, 0 as posted_seq
+    r.product_id, r.facility_id, r.effect, r.quantity, r.reset_by, r.reason_enum_id,
+    coalesce(r.effective_at, l.effective_at) as effective_at, l.file_name, l.remote_modified_at as modified_at, l.config_id,
+    r.log_id, r.line_number, null::varchar as shipment_id, null::varchar as order_id, r.comments, 0 as posted_seq
 from stated as r
 join data_manager_log as l on l.log_id = r.log_id
+where coalesce(r.effective_at, l.effective_at) <= $moment
 qualify row_number() over (partition by r.log_id, r.line_number, r.product_id, r.facility_id) = 1
 union all
 select
@@ -101,7 +103,7 @@ def go_back(moment: datetime, connection: duckdb.DuckDBPyConnection) -> None:
             f"create or replace temp table {table} as "
             f"select t.* from {table} as t where product_id in (select product_id from subject)"
         )
-    connection.execute(POSTED, at)
+    connection.execute(POSTED)
     connection.execute(KNOWN, at)
     for table in ("inventory_item_detail", "inventory_item", "product_facility", "kit_inventory"):
         connection.execute(f"delete from temp.{table}")

@@ -5,6 +5,8 @@ product, and its components if it is a kit) and `explained` (the facilities)."""
 
 from dataclasses import dataclass
 
+from hotwax_inventory.ledger.entries import RESETS
+
 
 @dataclass(frozen=True)
 class Question:
@@ -82,25 +84,31 @@ WITHOUT_EFFECT = Question(
     "takes effect, product, facility, file, line, run, stated, counter, why",
     f"""
     with reset as (
-        select log_id, line_number, product_id, facility_id, quantity, reset_by, true as is_row
-        from inventory_reset
-        where {OF_KEYS}
+        {" union all ".join(f"select *, null as own_time, null as disposition from ({rows})" for rows in RESETS.values())}
         union all
-        select reset_log_id, reset_line_number, product_id, facility_id, reset_quantity, reset_by, false
+        select log_id, line_number, product_id, facility_id, available, 'ATP', null, updated_at, disposition
+        from shopify_webhook_update
+        where disposition <> 'refused'
+        union all
+        select reset_log_id, reset_line_number, product_id, facility_id, reset_quantity, reset_by, null, reset_at, 'known'
         from inventory_item
-        where reset_at is not null and {OF_KEYS}
+        where reset_at is not null
     ),
     placed as (
-        select r.*, l.effective_at, l.remote_path, l.run_id, l.status_id, l.finished_at,
-            {{'at': l.effective_at, 'file': l.file_name, 'modified': l.remote_modified_at, 'line': r.line_number}} as position
+        select r.*, coalesce(r.own_time, l.effective_at) as effective_at, l.remote_path, l.run_id, l.status_id, l.finished_at,
+            {{
+                'at': coalesce(r.own_time, l.effective_at), 'file': l.file_name, 'modified': l.remote_modified_at,
+                'line': r.line_number
+            }} as position
         from reset as r
         join data_manager_log as l on l.log_id = r.log_id
+        where {OF_KEYS}
     ),
     judged as (
         select
             *,
-            max(line_number) over (partition by log_id, product_id, facility_id) as last_line,
-            max(position) over (
+            max(line_number) over (partition by log_id, product_id, facility_id, own_time) as last_line,
+            max(position) filter (coalesce(disposition, 'applied') in ('applied', 'known')) over (
                 partition by product_id, facility_id order by finished_at nulls last, position
                 rows between unbounded preceding and 1 preceding
             ) as newest_before
@@ -110,6 +118,7 @@ WITHOUT_EFFECT = Question(
         j.effective_at, {SKU.format("j")}, j.facility_id, j.remote_path, j.line_number, try_cast(j.run_id as uuid), j.quantity,
         j.reset_by,
         case
+            when j.disposition <> 'applied' then 'webhook: ' || j.disposition
             when j.finished_at is null or j.status_id = 'cancelled' then 'not applied: the file is ' || j.status_id
             when j.line_number < j.last_line then 'superseded by line ' || j.last_line || ' of the same file'
             when j.position < j.newest_before then 'superseded: a newer reset was known when it came'
@@ -117,7 +126,7 @@ WITHOUT_EFFECT = Question(
         end
     from judged as j
     anti join inventory_item_detail as d on d.log_id = j.log_id and d.line_number = j.line_number
-    where j.is_row and j.effective_at {UNTIL}
+    where j.disposition is distinct from 'known' and j.effective_at {UNTIL}
     order by j.position desc
     """,
 )
