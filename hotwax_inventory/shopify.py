@@ -7,6 +7,7 @@
 """
 
 import json
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -95,6 +96,8 @@ class ShopifyClient:
         self._shop = shop
         self._version = version
         self._deadline_seconds = deadline_seconds
+        # it would write every address to the log, and those of results are signed: who has one may read it
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         self._http = httpx.Client(transport=transport, timeout=httpx.Timeout(60, connect=15), follow_redirects=False)
         self._token = shop.access_token
         self._token_expires = float("inf")

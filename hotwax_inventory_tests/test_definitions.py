@@ -22,6 +22,7 @@ ORDER = (
     "settings",
     "dagster_home",
     "tables",
+    "layout",
     "sftp",
     "shopify_documents",
     "shopify",
