@@ -16,7 +16,7 @@ from hotwax_inventory.imports import (
     shopify_levels,
 )
 from hotwax_inventory.ledger import atp, entries, kits, receiving
-from hotwax_inventory.publish import delta, upload
+from hotwax_inventory.publish import delta, launch, restock_upload, upload
 from hotwax_inventory.reconcile import checks, verification
 from hotwax_inventory.resources import Sftp, Shopify, Warehouse
 
@@ -43,12 +43,18 @@ defs = dg.Definitions(
         upload.hard_sync_upload,
         delta.recent_change_delta,
         upload.recent_change_upload,
+        restock_upload.restock_upload,
         verification.sync_verification,
     ],
     asset_checks=checks.CHECKS,
     jobs=automation.JOBS,
     sensors=automation.SENSORS,
     schedules=automation.SCHEDULES,
-    resources={"warehouse": Warehouse(), "sftp": Sftp(), "shopify": Shopify()},
+    resources={
+        "warehouse": Warehouse(),
+        "sftp": Sftp(),
+        "shopify": Shopify(),
+        "receiver": launch.Launcher(shopify=Shopify()),
+    },
     executor=dg.in_process_executor,
 )
