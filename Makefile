@@ -6,7 +6,7 @@ export DAGSTER_HOME ?= $(CURDIR)/data/dagster
 export PYTHONPATH := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo dev test test-long test-soak bench lint lock
+.PHONY: install configure demo dev explain test test-long test-soak bench lint lock
 
 install: $(VENV)/installed
 
@@ -17,15 +17,20 @@ $(VENV)/installed: requirements.lock
 	$(BIN)/python -m compileall -q $(VENV)/lib hotwax_inventory || true
 	touch $@
 
-$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
-	mkdir -p $(DAGSTER_HOME)
-	cp -f dagster.yaml $@
+# For those who start Dagster themselves: dagster.yaml as the environment asks for it. demo and dev do it, too.
+configure: install
+	@$(BIN)/python -m hotwax_inventory.dagster_home
 
-demo: install $(DAGSTER_HOME)/dagster.yaml
+demo: install
+	@mkdir -p $(DAGSTER_HOME)
 	@$(BIN)/python -m hotwax_inventory.demo 2> $(DAGSTER_HOME)/demo.log || (tail -n 40 $(DAGSTER_HOME)/demo.log; exit 1)
 
-dev: install $(DAGSTER_HOME)/dagster.yaml
+dev: install
 	@$(BIN)/python -m hotwax_inventory.dev
+
+# make explain SKU=TEE-S FACILITY=BROADWAY AT=2026-11-26T14:00Z; without FACILITY what the channel sells, without AT now
+explain: install
+	@$(BIN)/python -m hotwax_inventory.reconcile.explanation "$$SKU" "$$FACILITY" "$$AT"
 
 test: install
 	$(BIN)/python -m pytest -n 2 -m "not long and not soak"

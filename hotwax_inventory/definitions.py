@@ -14,10 +14,13 @@ from hotwax_inventory.imports import (
     restock,
     shipments,
     shopify_levels,
+    shopify_reset,
+    webhook_subscription,
+    webhook_updates,
 )
 from hotwax_inventory.ledger import atp, entries, kits, receiving
 from hotwax_inventory.publish import delta, launch, restock_upload, upload
-from hotwax_inventory.reconcile import checks, verification
+from hotwax_inventory.reconcile import checks, explanation, freshness, verification
 from hotwax_inventory.resources import Sftp, Shopify, Warehouse
 
 defs = dg.Definitions(
@@ -39,14 +42,18 @@ defs = dg.Definitions(
         atp.atp,
         shopify_levels.shopify_inventory_level,
         shopify_levels.shopify_shop_product,
+        shopify_reset.shopify_inventory_reset,
+        webhook_subscription.shopify_webhook_subscription,
+        webhook_updates.shopify_webhook_update,
         delta.hard_sync_delta,
         upload.hard_sync_upload,
         delta.recent_change_delta,
         upload.recent_change_upload,
         restock_upload.restock_upload,
         verification.sync_verification,
+        explanation.inventory_explanation,
     ],
-    asset_checks=checks.CHECKS,
+    asset_checks=[*checks.CHECKS, *freshness.CHECKS],
     jobs=automation.JOBS,
     sensors=automation.SENSORS,
     schedules=automation.SCHEDULES,

@@ -1,4 +1,4 @@
-"""The main job once, on the sample files and the simulator: `python -m hotwax_inventory.demo`.
+"""Every import and the hard sync once, on the sample files and the simulator: `python -m hotwax_inventory.demo`.
 
 Everything runs through Dagster, into the instance of DAGSTER_HOME, so that `make dev` shows the same runs afterwards."""
 
@@ -14,32 +14,34 @@ from typing import Any
 
 import dagster as dg
 
-from hotwax_inventory import settings, simulator
+from hotwax_inventory import dagster_home, settings, simulator
 from hotwax_inventory.definitions import defs
+from hotwax_inventory.files.sources import FEEDS
 from hotwax_inventory.resources import Sftp, Warehouse
 
 SAMPLES = settings.PROJECT / "data" / "samples"
 AGE = re.compile(r"(\d+)h-ago-(.*)")
+EXPORT_TIME = "%a %b %d %Y %H:%M:%S GMT+0000 (UTC)"
+UPLOAD = timedelta(minutes=30)
+LATE_HOURS = 72
 
 
 def sample_files(now: datetime) -> Iterator[tuple[Path, str, int]]:
     """Each sample as (local file, remote path, modification time in seconds), oldest upload first.
 
-    `26h-ago-X.csv` becomes X as NetSuite would have named it 26 hours ago; it was uploaded half an hour later. The oldest
-    export comes last: it is the late file."""
+    `26h-ago-X.csv` is X, written 26 hours ago and uploaded half an hour later; NetSuite's CSV exports begin with that time. The
+    oldest export comes last: it is the late file."""
     found = []
     for path in SAMPLES.rglob("*"):
         if matched := AGE.fullmatch(path.name):
             hours = int(matched[1])
             exported = now - timedelta(hours=hours)
-            name = f"{exported:%a %b %d %Y %H:%M:%S} GMT+0000 (UTC)-{matched[2]}"
-            remote = (path.parent.relative_to(SAMPLES) / name).as_posix()
-            found.append((hours, path, remote, int((exported + timedelta(minutes=30)).timestamp())))
+            folder = path.parent.relative_to(SAMPLES)
+            is_dated = folder.parts[0] == "netsuite" and path.suffix == ".csv"
+            name = f"{exported:{EXPORT_TIME}}-{matched[2]}" if is_dated else matched[2]
+            found.append((hours, path, f"{folder.as_posix()}/{name}", int((exported + UPLOAD).timestamp())))
     found.sort(key=lambda file: (file[0] > LATE_HOURS, -file[0]))
     return ((path, remote, modified) for _, path, remote, modified in found)
-
-
-LATE_HOURS = 72
 
 
 def put_samples() -> int:
@@ -62,15 +64,17 @@ def run_job(name: str, instance: dg.DagsterInstance, shop_id: str | None = None)
 
 FILES = """
 select
-    file_name,
-    status_id,
+    config_id as feed,
+    regexp_replace(file_name, '.*[(]UTC[)]-', '') as file,
+    strftime(effective_at at time zone 'UTC', '%a %H:%M') as written,
+    status_id as status,
     total_record_count as rows,
     total_record_count - failed_record_count - ignored_record_count as applied,
     failed_record_count as refused,
     ignored_record_count as ignored
 from data_manager_log
 order by log_id desc
-limit 12
+limit 20
 """
 
 REFUSED = """
@@ -154,10 +158,12 @@ def main() -> int:
 
 def demonstrate() -> int:
     """Put the samples on SFTP, run the jobs, print the table; 0 when Shopify shows what was meant."""
+    dagster_home.prepare()
     instance = dg.DagsterInstance.get()
     say(f"{put_samples()} sample files lie on SFTP. The jobs run through Dagster:")
     run_job("load_reference", instance)
-    run_job("import_inventory", instance)
+    for feed in FEEDS:
+        run_job(feed.job, instance)
     for shop_id in instance.get_dynamic_partitions("shop"):
         run_job("hard_sync", instance, shop_id)
     if not report(instance):

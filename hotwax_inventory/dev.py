@@ -4,16 +4,14 @@ Simulator, Dagster's UI and daemon, sensors and schedules on; what they make sta
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import httpx
 
-from hotwax_inventory import settings, simulator
+from hotwax_inventory import dagster_home, settings, simulator
 
 PORT = os.environ.get("DAGSTER_PORT", "3000")
 ADDRESS = f"http://127.0.0.1:{PORT}"
@@ -22,9 +20,7 @@ STOP_SECONDS = 15
 
 
 def main() -> int:
-    home = Path(os.environ.setdefault("DAGSTER_HOME", str(settings.home() / "dagster")))
-    home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(settings.PROJECT / "dagster.yaml", home / "dagster.yaml")
+    dagster_home.prepare()
     os.environ.setdefault("SFTP_STABLE_SECONDS", "5")
     if not os.environ.get("SFTP_HOST"):
         addresses = simulator.ensure_running(settings.home() / "simulator", settings.reference_dir())

@@ -1,5 +1,6 @@
 """The three resources: settings and lifecycle only. What is done with them is in the stages."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -14,7 +15,7 @@ from hotwax_inventory import settings, tables
 from hotwax_inventory.sftp import SftpSession
 from hotwax_inventory.shopify import ShopifyClient
 
-LAYOUT = 2
+LAYOUT = 3
 
 # Peak memory of a process is this plus what Python, Dagster and buffers outside DuckDB's pool take: together below 1 GiB.
 MEMORY_LIMIT = "500MB"
@@ -30,6 +31,23 @@ class ShopBusy(RuntimeError):
 
 class WarehouseTooNew(RuntimeError):
     """The warehouse was written by a newer version of this project."""
+
+
+class DiskNearlyFull(RuntimeError):
+    """There is not enough room for what a run is about to write."""
+
+
+def require_free_disk(bytes_to_come: int = 0) -> None:
+    """Stop a run before it writes what would leave less than DISK_MIN_FREE_MB free. Raises DiskNearlyFull."""
+    home, least = settings.home(), settings.disk_min_free_mb()
+    home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(home).free
+    if free - bytes_to_come < least << 20:
+        raise DiskNearlyFull(
+            f"The disk of {home} has {free >> 20:,} MB free. This run is about to write {bytes_to_come >> 20:,} MB or more, and "
+            f"{least:,} MB must stay free (DISK_MIN_FREE_MB). Nothing was written. Make room there (clean_up removes what is older "
+            "than LANDING_KEEP_DAYS and OUTBOX_KEEP_DAYS), then run this again."
+        )
 
 
 class Warehouse(dg.ConfigurableResource):

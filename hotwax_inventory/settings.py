@@ -2,6 +2,7 @@
 
 Without `SFTP_HOST` the embedded default runs: the simulator answers for the SFTP server and for every shop without credentials."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,11 +12,13 @@ import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from hotwax_inventory import simulator
 
 PROJECT = Path(__file__).resolve().parents[1]
+# A shorter text is in too many words to be kept out of them.
+SHORTEST_SECRET = 4
 
 
 class SettingError(ValueError):
@@ -107,7 +110,7 @@ def shop(shop_id: str, shop_domain: str) -> ShopSettings:
     client_id = os.environ.get(f"{prefix}CLIENT_ID") or None
     client_secret = os.environ.get(f"{prefix}CLIENT_SECRET") or None
     url = os.environ.get(f"{prefix}URL")
-    if not (token or client_id or client_secret or url) and not os.environ.get("SFTP_HOST"):
+    if _is_simulated(prefix):
         addresses = simulator.ensure_running(home() / "simulator", reference_dir())
         return ShopSettings(shop_id, f"{addresses.shopify_url}/{shop_id}", addresses.access_token, None, None)
     if not token and not (client_id and client_secret):
@@ -118,6 +121,23 @@ def shop(shop_id: str, shop_domain: str) -> ShopSettings:
     if urlsplit(url).scheme not in ("http", "https"):
         raise SettingError(f"{prefix}URL must begin with https:// (it is {url!r}).")
     return ShopSettings(shop_id, url, token, client_id, client_secret)
+
+
+def webhook_secrets(shop_id: str) -> tuple[str, ...]:
+    """The secrets that a shop's webhooks may be signed with: one, two while it is being replaced, none when none is set."""
+    prefix = f"SHOPIFY_{_variable(shop_id)}_WEBHOOK_SECRET"
+    secrets = (os.environ.get(prefix), os.environ.get(f"{prefix}_OLD"))
+    if not any(secrets) and _is_simulated(f"SHOPIFY_{_variable(shop_id)}_"):
+        secrets = (simulator.webhook_secret(home() / "simulator"),)
+    return tuple(secret for secret in secrets if secret)
+
+
+def webhook_callback_url() -> str | None:
+    """Where Shopify reaches the receiver, without a shop's id at the end; None when it does not."""
+    url = (os.environ.get("WEBHOOK_CALLBACK_URL") or "").rstrip("/")
+    if url and urlsplit(url).scheme not in ("http", "https"):
+        raise SettingError(f"WEBHOOK_CALLBACK_URL must begin with https:// (it is {url!r}).")
+    return url or None
 
 
 def import_directories(config_id: str, directories: tuple[str, ...]) -> tuple[str, ...]:
@@ -166,6 +186,22 @@ def reset_rows_keep_days() -> int:
     return _integer(os.environ, "RESET_ROWS_KEEP_DAYS", 7)
 
 
+def landing_keep_days() -> int:
+    return _integer(os.environ, "LANDING_KEEP_DAYS", 30)
+
+
+def outbox_keep_days() -> int:
+    return _integer(os.environ, "OUTBOX_KEEP_DAYS", 30)
+
+
+def dagster_runs_keep_days() -> int:
+    return _integer(os.environ, "DAGSTER_RUNS_KEEP_DAYS", 90, lowest=1)
+
+
+def disk_min_free_mb() -> int:
+    return _integer(os.environ, "DISK_MIN_FREE_MB", 500)
+
+
 def reset_max_zeroed_percent() -> int:
     return _integer(os.environ, "RESET_MAX_ZEROED_PERCENT", 50)
 
@@ -192,6 +228,71 @@ def kits_from_components() -> bool:
 
 def hard_sync_cron() -> str:
     return os.environ.get("HARD_SYNC_CRON") or "30 6 * * *"
+
+
+MAX_AGE_HOURS = {"RESET_INVENTORY": 26, "HARD_SYNC": 26, "RECENT_SYNC": 1}
+
+
+def max_age_variable(name: str) -> str:
+    """The variable that says how old a feed's newest file, or the last sync, may be."""
+    return f"{_variable(name)}_MAX_AGE_HOURS"
+
+
+def max_age_hours(name: str) -> int:
+    """How old the newest file of a feed (its config id) may be, or the last HARD_SYNC or RECENT_SYNC; 0: any age."""
+    return _integer(os.environ, max_age_variable(name), MAX_AGE_HOURS.get(name, 0))
+
+
+def alert_webhook_url() -> str | None:
+    """Where alerts are posted as JSON; None: nowhere."""
+    return os.environ.get("ALERT_WEBHOOK_URL") or None
+
+
+def alert_smtp_url() -> str | None:
+    """The mail server that alerts go to; None: no mail is sent."""
+    return os.environ.get("ALERT_SMTP_URL") or None
+
+
+def alert_email_to() -> list[str]:
+    """Whom alerts are mailed to."""
+    return [address.strip() for address in os.environ.get("ALERT_EMAIL_TO", "").split(",") if address.strip()]
+
+
+SECRET = re.compile(r"(PASSWORD|_ACCESS_TOKEN|_CLIENT_SECRET|_WEBHOOK_SECRET(_OLD)?)$|^ALERT_(WEBHOOK|SMTP)_URL$")
+
+
+def secrets() -> list[str]:
+    """Every text in the variables that nobody may read, in the spellings in which it may turn up, the longest first."""
+    found = {value for name, value in os.environ.items() if SECRET.search(name)}
+    for name, value in os.environ.items():
+        if name.endswith("PRIVATE_KEY_FILE"):
+            with contextlib.suppress(OSError):  # what we cannot read, we cannot tell
+                found |= set(Path(value).expanduser().read_text(encoding="utf-8", errors="replace").splitlines())
+    for url in (os.environ.get("ALERT_WEBHOOK_URL", ""), os.environ.get("ALERT_SMTP_URL", "")):
+        with contextlib.suppress(ValueError):  # no address, so it has no parts
+            found |= {urlsplit(url).password or "", urlsplit(url).path, urlsplit(url).query}
+    found |= {unquote(value) for value in found}
+    return sorted((value for value in found if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
+
+
+def dagster_postgres() -> set[str]:
+    """The `DAGSTER_PG_*` variables that are set: Dagster's storage is that PostgreSQL; none: its storage is SQLite.
+
+    Raises SettingError when some are set, but not those that Dagster cannot do without."""
+    names = [f"DAGSTER_PG_{part}" for part in ("HOST", "PORT", "USERNAME", "PASSWORD", "DB")]
+    given = {name for name in names if os.environ.get(name)}
+    if given:
+        _required(os.environ, "DAGSTER_PG_HOST", "the name or address of the PostgreSQL server of Dagster's storage")
+        _required(os.environ, "DAGSTER_PG_USERNAME", "the PostgreSQL role that owns Dagster's tables")
+        _required(os.environ, "DAGSTER_PG_DB", "the PostgreSQL database of Dagster's tables; it must exist")
+        _integer(os.environ, "DAGSTER_PG_PORT", 5432, lowest=1)
+    return given
+
+
+def _is_simulated(prefix: str) -> bool:
+    """Whether the simulator answers for a shop: nothing says how it is reached, and SFTP is the simulator's, too."""
+    names = ("SFTP_HOST", *(f"{prefix}{name}" for name in ("ACCESS_TOKEN", "CLIENT_ID", "CLIENT_SECRET", "URL")))
+    return not any(os.environ.get(name) for name in names)
 
 
 def _simulated_sftp() -> dict[str, str]:

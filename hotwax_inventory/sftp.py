@@ -2,7 +2,7 @@
 
 * SftpError
   - SftpUnavailable   the network or the server is away: another try may work
-  - SftpRefused       a person must act: log-in, host key, rights
+  - SftpRefused       a person must act: log-in, host key, rights, our own disk
   - FileChanged       the remote file changed while it was read: leave it for the next look
 """
 
@@ -13,10 +13,12 @@ import posixpath
 import socket
 import stat
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import paramiko
 from paramiko import sftp_client
@@ -30,6 +32,10 @@ T = TypeVar("T")
 REQUEST_BYTES = 261_120
 SHORT_REQUEST_BYTES = 32_768
 REQUESTS_IN_FLIGHT = 64
+BLOCK_BYTES = 1 << 20
+# What has arrived is hashed and written beside the reading of the rest, and goes to disk in portions, not all at the end.
+MOST_BLOCKS_WAITING = 32
+SYNC_BYTES = 32 * BLOCK_BYTES
 CONNECT_SECONDS = 15
 # paramiko's own hand-shake limits are 15 s each for banner and log-in; the socket must outlast both
 LOGIN_SECONDS = 45
@@ -216,22 +222,29 @@ class SftpSession:
 
     def _copy(self, client: paramiko.SFTPClient, file: RemoteFile, local: Path, request_bytes: int) -> tuple[int, str]:
         received, digest = 0, hashlib.sha256()
-        with client.open(self._absolute(file.path), "rb") as remote, local.open("wb") as target:
+        kept: deque[Future[None]] = deque()
+        with (
+            client.open(self._absolute(file.path), "rb") as remote,
+            local.open("wb") as target,
+            ThreadPoolExecutor(1) as beside,
+        ):
             remote.MAX_REQUEST_SIZE = request_bytes
             before = remote.stat()
             if (before.st_size, int(before.st_mtime or 0)) != (file.size_bytes, file.modified_at):
                 raise FileChanged(f"{file.path} changed since it was listed. It is left for the next look.")
             remote.prefetch(file.size_bytes, REQUESTS_IN_FLIGHT)
             while received < file.size_bytes:
-                wanted = min(1 << 20, file.size_bytes - received)
+                wanted = min(BLOCK_BYTES, file.size_bytes - received)
                 block = remote.read(wanted)
                 received += len(block)
-                digest.update(block)
-                target.write(block)
+                kept.append(beside.submit(_keep, block, target, digest))
+                if len(kept) > MOST_BLOCKS_WAITING:
+                    kept.popleft().result()
                 if len(block) < wanted:
                     break  # the file ended early; paramiko would wait for the rest until the connection stalls
-            target.flush()
-            os.fsync(target.fileno())
+            kept.append(beside.submit(_sync, target))
+            for block_kept in kept:
+                block_kept.result()
         return received, digest.hexdigest()
 
     def _move(self, client: paramiko.SFTPClient, source: str, directory: str, target: str) -> bool:
@@ -253,6 +266,30 @@ class SftpSession:
                 ) from error
             raise
         return True
+
+
+def _keep(block: bytes, target: BinaryIO, digest: "hashlib._Hash") -> None:
+    digest.update(block)
+    try:
+        target.write(block)
+    except OSError as error:
+        raise _disk_refused(target, error) from error
+    if target.tell() % SYNC_BYTES == 0:
+        _sync(target)
+
+
+def _sync(target: BinaryIO) -> None:
+    try:
+        target.flush()
+        os.fsync(target.fileno())
+    except OSError as error:
+        raise _disk_refused(target, error) from error
+
+
+def _disk_refused(target: BinaryIO, error: OSError) -> SftpRefused:
+    return SftpRefused(
+        f"{target.name} cannot be written ({error.strerror}). Nothing was taken from SFTP. Make room there and run this again."
+    )
 
 
 def _exists(client: paramiko.SFTPClient, path: str) -> bool:

@@ -2,7 +2,7 @@
 
 Only what runs on DuckLake too: no keys, sequences or defaults; uniqueness is kept by the statements that write, and checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -338,6 +338,59 @@ SCHEDULED_RESTOCK = Table(
     ),
     key=("log_id", "line_number"),
 )
+SHOPIFY_WEBHOOK_UPDATE = Table(
+    "shopify_webhook_update",
+    "One level's update as Shopify sent it by webhook, and what became of it.",
+    (
+        LOG_ID,
+        Column("line_number", "bigint", "place within the batch, in order of updated_at"),
+        SHOP_ID,
+        Column("webhook_id", "varchar", "X-Shopify-Webhook-Id, which every repetition of a delivery has"),
+        replace(SHOPIFY_ITEM, optional=True),
+        replace(SHOPIFY_LOCATION, optional=True),
+        Column("available", "integer", "units that Shopify sells; empty where it does not count", optional=True),
+        Column("updated_at", TIME, "Shopify's time of the change, which is when it takes effect", optional=True),
+        Column("triggered_at", TIME, "when Shopify made the webhook; decides between equal times", optional=True),
+        Column("received_at", TIME, "when the receiver had it"),
+        replace(PRODUCT_ID, optional=True),
+        replace(FACILITY_ID, optional=True),
+        Column(
+            "disposition",
+            "varchar",
+            "applied; older (than what was applied to the level); echo (of our own write); null (not counted by Shopify); kit; "
+            "not_applied (inventory_master is hotwax); refused (see data_manager_error)",
+        ),
+    ),
+    key=("shop_id", "webhook_id"),
+)
+SHOPIFY_INVENTORY_RESET = Table(
+    "shopify_inventory_reset",
+    "One level of a whole read of a shop that is master of its stock: the units on hand, which reset the facility's.",
+    (
+        LOG_ID,
+        Column("line_number", "bigint", "place within the read"),
+        SHOP_ID,
+        SHOPIFY_ITEM,
+        SHOPIFY_LOCATION,
+        PRODUCT_ID,
+        FACILITY_ID,
+        Column("quantity", "integer", "units on hand, which reset QOH"),
+    ),
+    key=("log_id", "line_number"),
+)
+SHOPIFY_WEBHOOK_SUBSCRIPTION = Table(
+    "shopify_webhook_subscription",
+    "Whether one shop's updates of inventory levels come to our receiver, as it was last looked at.",
+    (
+        SHOP_ID,
+        Column("topic", "varchar", "Shopify's topic"),
+        Column("callback_url", "varchar", "the receiver's address for the shop"),
+        Column("subscription_id", "varchar", "gid of the subscription", optional=True),
+        Column("is_subscribed", "boolean", "whether it is wanted; the daily check makes it again only then"),
+        Column("checked_at", TIME, "when it was last looked at"),
+    ),
+    key=("shop_id",),
+)
 SHIPMENT = Table(
     "shipment",
     "One shipment that a facility is to receive: inbound, or a scheduled restock.",
@@ -529,6 +582,7 @@ SHOPIFY_BULK_READ = Table(
         Column("completed_at", TIME, "Shopify's time of its end"),
         Column("object_count", "bigint", "lines of the result"),
         Column("level_count", "bigint", "levels among them"),
+        Column("size_bytes", "bigint", "size of the result"),
     ),
     key=("shop_id",),
 )

@@ -146,6 +146,13 @@ def external_assets() -> list[dg.AssetSpec]:
             kinds={"shopify"},
             description="The inventory levels of every Shopify shop, as its Admin API shows them.",
         ),
+        dg.AssetSpec(
+            "webhook_inbox",
+            group_name="files",
+            kinds={"shopify", "json"},
+            description="The webhooks that the receiver has acknowledged and no import has taken yet.",
+            metadata={"dagster/uri": "HOTWAX_HOME/webhook_inbox"},
+        ),
         *(
             dg.AssetSpec(
                 feed.files_asset,

@@ -13,6 +13,7 @@ from hotwax_inventory.imports import (
     reset,
     restock,
     shipments,
+    shopify_reset,
     summary,
 )
 from hotwax_inventory.imports.queue import Import, Imported, import_pending
@@ -59,6 +60,8 @@ def data_manager_log(
     for imports in IMPORTS:
         imported += import_pending(imports, config.config_id, context.run.run_id, warehouse)
     with warehouse.transaction() as connection:
+        if config.config_id in (None, shopify_reset.CONFIG_ID):
+            shopify_reset.work_reads(context.run.run_id, connection)
         rows = connection.execute("select count(*) from data_manager_log").fetchall()[0][0]
         files = connection.execute(LAST_DAY).fetchall()
     return dg.MaterializeResult(

@@ -30,7 +30,7 @@ from hotwax_inventory.imports.rows import (
     read_text,
     sql_text,
 )
-from hotwax_inventory.resources import Sftp, Warehouse, transaction
+from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, transaction
 from hotwax_inventory.tables import Table
 
 # Small files share a transaction, since each one costs more than their rows.
@@ -241,11 +241,14 @@ def import_pending(
 ) -> list[Imported]:
     """Import the pending files of a feed in order of effect, a batch of small ones or one large one a transaction.
 
-    `config_id` picks those that came under one; None takes all."""
+    `config_id` picks those that came under one; None takes all. Raises DiskNearlyFull."""
     done: list[Imported] = []
     with warehouse.connect() as connection, settings.temporary_folder() as scratch:
         rows = connection.execute(PENDING, {"feed": imports[0].feed.config_id, "config_id": config_id}).fetchall()
-        for batch in _batches([PendingFile(*row) for row in rows]):
+        files = [PendingFile(*row) for row in rows]
+        if files:
+            require_free_disk(sum(file.size_bytes for file in files))
+        for batch in _batches(files):
             try:
                 done += _import_batch(imports, batch, run_id, connection, Path(scratch))
             except duckdb.InvalidInputException:
@@ -534,7 +537,8 @@ def _finish(
     failures = [
         None
         if file.failure is None
-        else f"{spec.feed.config_id} file {file.file_name}: {file.failure} Nothing of it was applied."
+        else f"{spec.feed.config_id} file {file.file_name}: {file.failure} Nothing of it was applied. "
+        "Mend it, and put it on SFTP again."
         for file in done
     ]
     connection.execute(

@@ -1,7 +1,10 @@
 """What a run says of the files that it imported: metadata for the asset page, and checks that a person sees."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import dagster as dg
 
@@ -12,6 +15,7 @@ from hotwax_inventory.resources import Sftp, Warehouse
 from hotwax_inventory.tables import Table
 
 MOST_LINES = 20
+MOST_EXAMPLES = 3
 MOST_CHARACTERS = 200
 
 
@@ -88,7 +92,7 @@ def result(done: FeedRun, spec: Import, warehouse: Warehouse) -> dg.MaterializeR
     if done.landing.left:
         metadata["left_on_sftp"] = markdown_table(("path", "why"), list(done.landing.left.items()))
     return dg.MaterializeResult(
-        asset_key=spec.feed.asset, metadata=metadata, check_results=_checks(done, spec.feed.asset)
+        asset_key=spec.feed.asset, metadata=metadata, check_results=_checks(done, spec.feed.asset, refused)
     )
 
 
@@ -110,7 +114,8 @@ def failures(imported: Sequence[Imported]) -> list[Imported]:
     return [file for file in imported if file.failure]
 
 
-def _checks(done: FeedRun, asset: str) -> list[dg.AssetCheckResult]:
+def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) -> list[dg.AssetCheckResult]:
+    """The checks of a run; `refused_rows` are the first of them as (file, line, column, reason, row)."""
     refused = sum(file.refused for file in done.imported)
     hollow = [file.file_name for file in done.imported if not file.rows and not file.failure]
     failed = failures(done.imported)
@@ -120,7 +125,11 @@ def _checks(done: FeedRun, asset: str) -> list[dg.AssetCheckResult]:
             check_name="rows_accepted",
             passed=not refused and not hollow,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{refused} rows were refused; see data_manager_error." if refused else None,
+            description=_refused(refused, refused_rows)
+            if refused
+            else f"Without rows: {', '.join(hollow)}."
+            if hollow
+            else None,
             metadata={"rows_refused": refused, "files_without_rows": hollow},
         ),
         dg.AssetCheckResult(
@@ -142,17 +151,57 @@ def _checks(done: FeedRun, asset: str) -> list[dg.AssetCheckResult]:
     ]
 
 
-def markdown_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.MarkdownMetadataValue:
+def _refused(count: int, rows: Sequence[Sequence[Any]]) -> str:
+    """How many rows were refused, the first of them, and what to do with them."""
+    first = "; ".join(
+        f"{name} line {line}: {reason[:MOST_CHARACTERS]}" for name, line, _, reason, _ in rows[:MOST_EXAMPLES]
+    )
+    return (
+        f"{count:,} rows were refused, all others are applied. First: {first}. They stand in data_manager_error and in the "
+        "failed-records file beside the landed one: mend them there and put that file on SFTP."
+    )
+
+
+def markdown_table(
+    names: Sequence[str], rows: Sequence[Sequence[object]], most_lines: int = MOST_LINES
+) -> dg.MarkdownMetadataValue:
     """A bounded Markdown table; what comes from files is shown as code, so that it cannot be markup."""
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows[:MOST_LINES]]
-    if len(rows) > MOST_LINES:
-        lines.append(f"\n… and {len(rows) - MOST_LINES} more")
-    return dg.MetadataValue.md("\n".join(lines))
+    return dg.MetadataValue.md(table(names, rows, markdown_cell, most_lines))
 
 
-def _cell(value: object) -> str:
-    if value is None or isinstance(value, int):
-        return "" if value is None else str(value)
-    text = "".join(c if c.isprintable() else " " for c in str(value))[:MOST_CHARACTERS]
+def table(
+    names: Sequence[str], rows: Sequence[Sequence[object]], cell: Callable[[object], str], most_lines: int
+) -> str:
+    """A bounded Markdown table of values as `cell` renders them; with plain ones its columns are aligned, to be read as it is."""
+    lines = [[*names], *([cell(value) for value in row] for row in rows[:most_lines])]
+    is_aligned = cell is plain_cell
+    widths = [max(len(line[i]) for line in lines) if is_aligned else 0 for i in range(len(names))]
+    lines.insert(1, ["-" * max(3, width) for width in widths])
+    text = "\n".join(
+        "| " + " | ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+    return text + (f"\n\n… and {len(rows) - most_lines:,} more" if len(rows) > most_lines else "")
+
+
+def plain_cell(value: object) -> str:
+    """A value as text for the terminal: one line, without control characters."""
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+        case UUID():
+            return str(value)[:8]
+    return "".join(c if c.isprintable() else " " for c in str(value))[:MOST_CHARACTERS]
+
+
+def markdown_cell(value: object) -> str:
+    """A value as Markdown. What may come from files is shown as code, so that it cannot be markup; a run's id is a link."""
+    text = plain_cell(value)
+    match value:
+        case int() | float() | Decimal() | datetime():
+            return text
+        case UUID():
+            return f"[{text}](/runs/{value})"
     return "`" + text.replace("`", "'").replace("|", "¦") + "`" if text else ""

@@ -10,9 +10,11 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings, tables
+from hotwax_inventory.files import inbox
+from hotwax_inventory.imports import shopify_reset
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.ledger.fold import apply_events
-from hotwax_inventory.resources import Warehouse, transaction
+from hotwax_inventory.resources import Warehouse, require_free_disk, transaction
 
 # From this share of all keys on, writing the whole state anew is cheaper than merging into it.
 REBUILD_SHARE = 5
@@ -22,26 +24,44 @@ BATCH_ROWS = 200_000
 FEWEST_STOCKED_KEYS = 1000
 
 DELTA_TABLES = ("item_receipt", "inventory_transfer", "inventory_adjustment")
-# What the ledger takes from each table of accepted rows, as ledger.fold wants it.
-ROWS = {
+# The tables of whole counts, in the same columns.
+RESETS = {
     "inventory_reset": """
+        select log_id, line_number, product_id, facility_id, quantity, reset_by, comments
+        from inventory_reset""",
+    "shopify_inventory_reset": """
+        select log_id, line_number, product_id, facility_id, quantity, 'QOH' as reset_by, null::varchar as comments
+        from shopify_inventory_reset""",
+}
+# What the ledger takes from each table of accepted rows, as ledger.fold wants it; `effective_at` where it is the row's own.
+ROWS = {
+    **{
+        table: f"""
         select log_id, line_number, product_id, facility_id, 'reset' as effect, reset_by, quantity,
-            'VAR_EXT_RESET' as reason_enum_id, null::varchar as order_id, comments
+            'VAR_EXT_RESET' as reason_enum_id, null::varchar as order_id, comments, null::timestamptz as effective_at
         from (
             select *, max(line_number) over (partition by log_id, product_id, facility_id) as last_line
-            from inventory_reset
+            from ({resets})
             where log_id in (select log_id from posting)
         )
-        where line_number = last_line""",
+        where line_number = last_line"""
+        for table, resets in RESETS.items()
+    },
+    "shopify_webhook_update": """
+        select log_id, line_number, product_id, facility_id, 'reset' as effect, 'ATP' as reset_by, available as quantity,
+            'VAR_EXT_RESET' as reason_enum_id, null as order_id, null as comments, updated_at as effective_at
+        from shopify_webhook_update
+        where disposition = 'applied' and log_id in (select log_id from posting)""",
     "item_fulfillment": """
         select log_id, line_number, product_id, facility_id, if(is_reserved, 'on_hand', 'movement') as effect,
-            null as reset_by, -quantity as quantity, 'SALES_SHIPMENT' as reason_enum_id, order_id, null as comments
+            null as reset_by, -quantity as quantity, 'SALES_SHIPMENT' as reason_enum_id, order_id, null as comments,
+            null as effective_at
         from item_fulfillment
         where log_id in (select log_id from posting)""",
     **{
         table: f"""
         select log_id, line_number, product_id, facility_id, 'delta' as effect, null as reset_by, quantity,
-            'VAR_INTEGR' as reason_enum_id, null as order_id, comments
+            'VAR_INTEGR' as reason_enum_id, null as order_id, comments, null as effective_at
         from {table}
         where log_id in (select log_id from posting)"""
         for table in DELTA_TABLES
@@ -66,17 +86,25 @@ class Waiting:
     log_id: int
     rows: int
     last_line: int
-    is_reset: bool
+    # the table of RESETS that has its rows, if one has
+    reset_table: str | None
     may_be_held: bool
+
+    @property
+    def is_large_reset(self) -> bool:
+        return self.reset_table is not None and self.rows >= BATCH_ROWS
 
 
 def post_imported(warehouse: Warehouse) -> list[Posted]:
-    """Post every imported file in order of effect, and mark it finished in the same transaction."""
+    """Post every imported file in order of effect, and mark it finished in the same transaction. Raises DiskNearlyFull."""
     posted: list[Posted] = []
     with warehouse.connect() as connection:
         # rows are numbered by now; without regard to their order large writes take two thirds of the time and less memory
         connection.execute("set preserve_insertion_order = false")
-        for batch in _batches(_waiting(connection)):
+        waiting = _waiting(connection)
+        if waiting:
+            require_free_disk()
+        for batch in _batches(waiting):
             with transaction(connection):
                 posted += _post(batch, connection)
         with transaction(connection):
@@ -88,7 +116,9 @@ WAITING = f"""
 with accepted as (
     {
     " union all ".join(
-        f"select log_id, line_number, {'quantity' if table == 'inventory_reset' else 'null'} as reset_to from {table}"
+        f"select log_id, line_number, quantity as reset_to, '{table}' as reset_table from {table}"
+        if table in RESETS
+        else f"select log_id, line_number, null, null from {table}"
         for table in ROWS
     )
 }
@@ -97,7 +127,7 @@ select
     log_id,
     count(a.log_id) as row_count,
     coalesce(max(a.line_number), 0) as last_line,
-    count(a.reset_to) > 0 as is_reset,
+    any_value(a.reset_table) as reset_table,
     count(*) filter (a.reset_to <= 0) * 100 > $fewest * $percent
         and coalesce(json_extract_string(l.parameters, '$.approve'), 'false') <> 'true' as may_be_held
 from data_manager_log as l
@@ -120,7 +150,7 @@ def _waiting(connection: duckdb.DuckDBPyConnection) -> list[Waiting]:
 def _batches(files: list[Waiting]) -> Iterator[list[Waiting]]:
     batch: list[Waiting] = []
     for file in files:
-        alone = file.may_be_held or (file.is_reset and file.rows >= BATCH_ROWS)
+        alone = file.may_be_held or file.is_large_reset
         if batch and (alone or sum(f.rows for f in batch) + file.rows > BATCH_ROWS):
             yield batch
             batch = []
@@ -150,8 +180,8 @@ cross join sequence as s
 EVENTS = """
 select
     p.seq_base + r.line_number as seq, r.product_id, r.facility_id, r.effect, r.quantity, r.reset_by, r.reason_enum_id,
-    p.effective_at, p.file_name, p.modified_at, p.config_id, r.log_id, r.line_number, null::varchar as shipment_id,
-    r.order_id, r.comments
+    coalesce(r.effective_at, p.effective_at) as effective_at, p.file_name, p.modified_at, p.config_id, r.log_id, r.line_number,
+    null::varchar as shipment_id, r.order_id, r.comments
 from ({rows}) as r
 join posting as p on p.log_id = r.log_id
 """
@@ -175,17 +205,19 @@ order by min(p.seq_base)
 
 
 def _post(batch: list[Waiting], connection: duckdb.DuckDBPyConnection) -> list[Posted]:
+    if table := batch[0].reset_table:
+        connection.execute(f"create or replace temp view reset_row as {RESETS[table]}")
     if batch[0].may_be_held and _held(batch[0].log_id, connection):
         return []
     bases = [sum(file.last_line for file in batch[:i]) for i in range(len(batch))]
     connection.execute(POSTING, {"log_ids": [file.log_id for file in batch], "seq_bases": bases})
-    if batch[0].is_reset and batch[0].rows >= BATCH_ROWS:
-        _post_large_reset(batch[0].rows, connection)
+    if batch[0].is_large_reset:
+        _post_large_reset(batch[0], connection)
     elif sum(file.rows for file in batch):
         apply_events(EVENTS.format(rows=" union all ".join(ROWS.values())), connection, is_ordered=len(batch) == 1)
     connection.execute(CLOSED)
     connection.execute(FINISHED)
-    if any(file.is_reset for file in batch):
+    if any(file.reset_table for file in batch):
         connection.execute(CANCELLED)
     rows = {file.log_id: file.rows for file in batch}
     posted = [Posted(log_id, rows[log_id], *did) for log_id, *did in connection.execute(POSTED).fetchall()]
@@ -219,7 +251,7 @@ with counted as (
         r.facility_id,
         arg_max(r.quantity, r.line_number) as quantity,
         arg_max(r.reset_by, r.line_number) as reset_by
-    from inventory_reset as r
+    from reset_row as r
     where r.log_id = $log_id
     group by r.product_id, r.facility_id
 )
@@ -242,7 +274,8 @@ where log_id = $log_id
 """
 
 # A held reset is of no use any more once a newer one has named all its facilities.
-CANCELLED = """
+CANCELLED = f"""
+with reset_row as ({" union all ".join(RESETS.values())})
 update data_manager_log as h
 set
     status_id = 'cancelled',
@@ -254,11 +287,11 @@ from (
     join posting as p
         on (p.effective_at, p.file_name, p.modified_at) > (held.effective_at, held.file_name, held.remote_modified_at)
     where held.status_id = 'held'
-        and exists (from inventory_reset as r where r.log_id = p.log_id)
+        and exists (from reset_row as r where r.log_id = p.log_id)
         and not exists (
-            select facility_id from inventory_reset as r where r.log_id = held.log_id
+            select facility_id from reset_row as r where r.log_id = held.log_id
             except
-            select facility_id from inventory_reset as r where r.log_id = p.log_id
+            select facility_id from reset_row as r where r.log_id = p.log_id
         )
     group by held.log_id
 ) as n
@@ -275,10 +308,15 @@ def _held(log_id: int, connection: duckdb.DuckDBPyConnection) -> bool:
     path, config_id = connection.execute(
         "select remote_path, config_id from data_manager_log where log_id = $log_id", {"log_id": log_id}
     ).fetchall()[0]
+    again = (
+        "run sync_inventory_from_shopify for the shop with approve = true"
+        if config_id == shopify_reset.CONFIG_ID
+        else f'run the import job of {config_id} with paths = ["{path}"] and approve = true'
+    )
     message = (
         f"Held: it would take {zeroed:,} of {stocked:,} keys with stock at its facilities to zero, which is more than "
-        f"{percent} % (RESET_MAX_ZEROED_PERCENT). Nothing of it was applied. If it is right, run the import job of {config_id} "
-        f'with paths = ["{path}"] and approve = true; a newer reset of the same facilities cancels it.'
+        f"{percent} % (RESET_MAX_ZEROED_PERCENT). Nothing of it was applied. If it is right, {again}; a newer reset of the same "
+        "facilities cancels it."
     )
     connection.execute(HELD, {"log_id": log_id, "message": message})
     return True
@@ -290,19 +328,27 @@ select log_id
 from data_manager_log
 where status_id in ('finished', 'finished_with_errors')
     and rows_removed_at is null
-    and finished_at < current_timestamp - to_days($keep_days)
+    and finished_at < current_timestamp - to_days(if(config_id = $webhooks, greatest($keep_days, $remembered_days), $keep_days))
 """
 
 
 def _remove_old_rows(connection: duckdb.DuckDBPyConnection) -> None:
     """Remove the rows of old resets that made no entry: a daily reset of millions of rows changes few, and the landed file is
     the record (design section 4)."""
-    connection.execute(OLD, {"keep_days": settings.reset_rows_keep_days()})
+    connection.execute(
+        OLD,
+        {
+            "keep_days": settings.reset_rows_keep_days(),
+            "webhooks": inbox.CONFIG_ID,
+            "remembered_days": inbox.REMEMBERED_DAYS,
+        },
+    )
     if connection.execute("select count(*) from old").fetchall() != [(0,)]:
-        connection.execute(
-            "delete from inventory_reset as r where log_id in (select log_id from old) and not exists ("
-            "select 1 from inventory_item_detail as d where d.log_id = r.log_id and d.line_number = r.line_number)"
-        )
+        for table in (*RESETS, "shopify_webhook_update"):
+            connection.execute(
+                f"delete from {table} as r where log_id in (select log_id from old) and not exists ("
+                "select 1 from inventory_item_detail as d where d.log_id = r.log_id and d.line_number = r.line_number)"
+            )
         connection.execute(
             "update data_manager_log set rows_removed_at = current_timestamp where log_id in (select log_id from old)"
         )
@@ -320,7 +366,7 @@ where last_moved_at >= (select effective_at from posting)
 RESET = """
 select r.log_id, r.line_number, r.product_id, r.facility_id, r.quantity, r.reset_by, r.comments,
     p.effective_at, p.file_name, p.modified_at, p.seq_base + r.line_number as seq
-from inventory_reset as r
+from reset_row as r
 join posting as p on p.log_id = r.log_id
 anti join late_key as k on k.product_id = r.product_id and k.facility_id = r.facility_id
 """
@@ -328,7 +374,7 @@ anti join late_key as k on k.product_id = r.product_id and k.facility_id = r.fac
 REPEATED = """
 create or replace temp table repeated as
 select product_id, facility_id
-from inventory_reset
+from reset_row
 where log_id in (select log_id from posting)
 group by product_id, facility_id
 having count(*) > 1
@@ -435,16 +481,16 @@ REBUILD = (
 )
 
 
-def _post_large_reset(rows: int, connection: duckdb.DuckDBPyConnection) -> None:
-    """Post the one reset of `posting` by joins; the keys that have moved since its time are left to the fold."""
+def _post_large_reset(file: Waiting, connection: duckdb.DuckDBPyConnection) -> None:
+    """Post the one reset of `posting`, whose rows are in `reset_row`, by joins; keys that have moved since are left to the fold."""
     connection.execute(LATE_KEYS)
     connection.execute(REPEATED)
     connection.execute(ENTER)
     known = connection.execute("select count(*) from inventory_item").fetchall()[0][0]
-    for statement in REBUILD if rows * REBUILD_SHARE > known else (MERGE,):
+    for statement in REBUILD if file.rows * REBUILD_SHARE > known else (MERGE,):
         connection.execute(statement)
     if connection.execute("select count(*) from late_key").fetchall() != [(0,)]:
-        resets = EVENTS.format(rows=ROWS["inventory_reset"])
+        resets = EVENTS.format(rows=ROWS[str(file.reset_table)])
         apply_events(f"select * from ({resets}) semi join late_key using (product_id, facility_id)", connection)
     connection.execute("drop table late_key; drop table repeated")
 
@@ -461,7 +507,10 @@ def _post_large_reset(rows: int, connection: duckdb.DuckDBPyConnection) -> None:
             metadata=table.metadata,
         )
         for table, deps in (
-            (tables.INVENTORY_ITEM_DETAIL, ["data_manager_log", *ROWS, "shipment_receipt"]),
+            (
+                tables.INVENTORY_ITEM_DETAIL,
+                ["data_manager_log", *ROWS, "shipment_receipt"],
+            ),
             (tables.INVENTORY_ITEM, ["inventory_item_detail"]),
         )
     ],

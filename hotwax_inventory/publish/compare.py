@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from hotwax_inventory import settings
+from hotwax_inventory.imports.shopify_levels import last_read
 from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.publish.batch import load_shown
 from hotwax_inventory.publish.guards import share_alarms, snapshot_alarms
@@ -16,10 +17,6 @@ from hotwax_inventory.shopify import ShopifyClient
 
 # (level, item, location)
 Levels = list[tuple[int, int, int]]
-
-
-class NothingRead(RuntimeError):
-    """There is no complete read of the shop's levels to compare with."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection
     """What must be read live before comparing, and the sequence up to which our numbers are in it.
 
     Raises NothingRead, UnknownGroup."""
-    _require_read(scope.shop.shop_id, connection)
+    last_read(scope.shop.shop_id, connection)
     (upto_seq,) = connection.execute("select last_value from sequence").fetchall()[0]
     values = {"shop_id": scope.shop.shop_id}
     if job == HARD_SYNC:
@@ -163,7 +160,7 @@ def make_delta(
     A hard sync compares the whole snapshot, with `live` in place of what it says of the same levels; the recent job compares only
     what is in `live`. Leaves the temporary table `change`. Raises NothingRead, UnknownGroup."""
     shop_id = scope.shop.shop_id
-    operation, started_at, object_count = _require_read(shop_id, connection)
+    read = last_read(shop_id, connection)
     is_recent = job != HARD_SYNC
     connection.execute("set preserve_insertion_order = false")
     since = since_seq(scope, job, connection)
@@ -180,8 +177,8 @@ def make_delta(
         # a restock is a person's word for named products at a moment
         alarms = {} if job == RESTOCK else share_alarms(delta)
     else:
-        observed = Observation(operation, started_at, last_value, delta.mapped_count)
-        alarms = share_alarms(delta) | snapshot_alarms(shop_id, object_count, started_at, connection)
+        observed = Observation(read.operation_id, read.started_at, last_value, delta.mapped_count)
+        alarms = share_alarms(delta) | snapshot_alarms(shop_id, read.object_count, read.started_at, connection)
     prefix = f"{sync_folder(shop_id, delta.sync_run_id)}/delta"
     files = add_files(delta.sync_run_id, run_id, prefix, scope.publication.changes_per_line, connection)
     delta = replace(delta, alarms=alarms, files=files)
@@ -189,18 +186,6 @@ def make_delta(
     confirmed = CONFIRMED_FIRST if scope.is_from_published else CONFIRMED_AGAIN
     connection.execute(confirmed, {"shop_id": shop_id, "sync_run_id": delta.sync_run_id})
     return delta
-
-
-def _require_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> tuple[str, datetime, int]:
-    read = connection.execute(
-        "select bulk_operation_id, started_at, object_count from shopify_bulk_read where shop_id = $shop_id",
-        {"shop_id": shop_id},
-    ).fetchall()
-    if not read:
-        raise NothingRead(
-            f"Shop {shop_id} was never read. Materialise shopify_inventory_level for it first, or run hard_sync."
-        )
-    return read[0]
 
 
 def _compare(

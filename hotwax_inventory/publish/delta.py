@@ -17,7 +17,7 @@ from hotwax_inventory.publish.guards import check_results, check_specs, percents
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, Delta
 from hotwax_inventory.publish.resume import interrupted, resume
 from hotwax_inventory.publish.target import Publication, RecentPublication, Scope
-from hotwax_inventory.resources import Shopify, Warehouse
+from hotwax_inventory.resources import Shopify, Warehouse, require_free_disk
 
 
 class WrongMaster(ValueError):
@@ -75,13 +75,16 @@ limit 20
 def _plan(
     context: dg.AssetExecutionContext, scope: Scope, job: str, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
-    """Make a delta of the shop, once no other run publishes to it. Raises WrongMaster, NothingRead, UnknownGroup."""
+    """Make a delta of the shop, once no other run publishes to it.
+
+    Raises WrongMaster, NothingRead, UnknownGroup, DiskNearlyFull."""
     shop, asset = scope.shop, context.asset_key.to_user_string()
     if shop.inventory_master != "hotwax":
         raise WrongMaster(
             f"Shop {shop.shop_id} has inventory_master {shop.inventory_master}: its numbers are read, not written. "
             "Run sync_inventory_from_shopify for it, or change shopify_shop.csv."
         )
+    require_free_disk()
     shopify.hold_shop(shop.shop_id)
     unfinished = interrupted(shop.shop_id, warehouse) if runs_too(context.run, UPLOADS[job]) else None
     levels, upto_seq = _levels_to_read(scope, job, warehouse)

@@ -24,6 +24,7 @@ class Identity:
     sftp_username: str = "simulator"
     sftp_password: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     access_token: str = field(default_factory=lambda: f"shpat_{secrets.token_hex(16)}")
+    webhook_secret: str = field(default_factory=lambda: secrets.token_hex(16))
     client_id: str = "simulator-client"
     client_secret: str = "simulator-secret"  # noqa: S105 - a default of a simulator on loopback
     sftp_port: int = 0

@@ -33,6 +33,8 @@ class Addresses:
     shopify_url: str
     access_token: str
     pid: int
+    # signs the webhooks of all shops
+    webhook_secret: str = ""
 
     def environment(self, shop_ids: Iterable[str]) -> dict[str, str]:
         """The project's environment variables that point at this simulator and its shops."""
@@ -47,6 +49,7 @@ class Addresses:
             name = re.sub(r"[^A-Z0-9]", "_", shop_id.upper())
             variables[f"SHOPIFY_{name}_URL"] = f"{self.shopify_url}/{shop_id}"
             variables[f"SHOPIFY_{name}_ACCESS_TOKEN"] = self.access_token
+            variables[f"SHOPIFY_{name}_WEBHOOK_SECRET"] = self.webhook_secret
         return variables
 
     def text(self) -> str:
@@ -56,11 +59,22 @@ class Addresses:
 
 def running(directory: Path) -> Addresses | None:
     """The addresses of the simulator that serves `directory`; None when it does not answer on both of its ports."""
+    addresses = _stated(directory)
+    return addresses if addresses and _answers_ssh(addresses) and _answers_http(addresses) else None
+
+
+def webhook_secret(directory: Path) -> str | None:
+    """What the simulator of `directory` signs webhooks with; None when none has been started."""
+    addresses = _stated(directory)
+    return addresses.webhook_secret if addresses else None
+
+
+def _stated(directory: Path) -> Addresses | None:
+    """The addresses that the last simulator of `directory` has left."""
     try:
-        addresses = Addresses(**json.loads((directory / ADDRESSES_FILE).read_text(encoding="utf-8")))
+        return Addresses(**json.loads((directory / ADDRESSES_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return addresses if _answers_ssh(addresses) and _answers_http(addresses) else None
 
 
 def ensure_running(directory: Path, reference_dir: Path) -> Addresses:

@@ -3,29 +3,21 @@
 Both are launched alike, in one instance with the project's dagster.yaml: queue, daemon, a process of its own for the run. The time
 is from launch to end, the queue's second included."""
 
-import contextlib
 import os
-import shutil
-import socket
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-from dagster_graphql import DagsterGraphQLClient
 
-from hotwax_inventory.dev import stop, wait_until_ready
+from hotwax_inventory import dagster_home
 from hotwax_inventory.files import sources
 from hotwax_inventory.simulator import Simulator
 from hotwax_inventory_tests.benchmarks import measure
 from hotwax_inventory_tests.benchmarks.catalogue import write_reference
+from hotwax_inventory_tests.dagster_dev import Dev, dagster_dev, ended_run
 
 REPETITIONS = 7
 PRODUCTS = 1000
-RUN_SECONDS = 120
 
 EMPTY = """
 import dagster as dg
@@ -51,42 +43,14 @@ load_from:
 """
 
 
-@contextlib.contextmanager
-def dagster_dev(folder: Path) -> Iterator[DagsterGraphQLClient]:
-    """UI and daemon over both code locations, and a client of theirs. DAGSTER_HOME is set."""
-    home = folder / "dagster"
-    home.mkdir()
-    shutil.copyfile(measure.PROJECT / "dagster.yaml", home / "dagster.yaml")
-    (folder / "empty.py").write_text(EMPTY)
-    (folder / "workspace.yaml").write_text(WORKSPACE)
-    os.environ["DAGSTER_HOME"] = str(home)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
-    with (folder / "dagster.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-        try:
-            try:
-                wait_until_ready(process, f"http://127.0.0.1:{port}")
-            except RuntimeError as error:
-                raise RuntimeError((folder / "dagster.log").read_text()[-2000:]) from error
-            yield DagsterGraphQLClient("127.0.0.1", port_number=port)
-        finally:
-            stop(process)
-
-
-def run_seconds(client: DagsterGraphQLClient, location: str, job: str, instance: dg.DagsterInstance) -> float:
+def run_seconds(dev: Dev, location: str, job: str, instance: dg.DagsterInstance) -> float:
     """Launch a job and wait for its end; seconds from the run's creation to its end. Raises RuntimeError if it fails."""
-    run_id = client.submit_job_execution(job, repository_location_name=location)
-    deadline = time.monotonic() + RUN_SECONDS
-    while time.monotonic() < deadline:
-        record = instance.get_run_record_by_id(run_id)
-        if record is not None and record.dagster_run.is_finished:
-            if not record.dagster_run.is_success or record.end_time is None:
-                raise RuntimeError(f"{job} ended as {record.dagster_run.status}")
-            return record.end_time - record.create_timestamp.timestamp()
-        time.sleep(0.25)
-    raise RuntimeError(f"{job} did not end within {RUN_SECONDS} seconds")
+    run_id = dev.launch(job, location)
+    ended = ended_run(run_id, instance)
+    record = instance.get_run_record_by_id(run_id)
+    if not ended.is_success or record is None or record.end_time is None:
+        raise RuntimeError(f"{job} ended as {ended.status}")
+    return record.end_time - record.create_timestamp.timestamp()
 
 
 def reset_file(number: int) -> str:
@@ -105,12 +69,19 @@ def benchmark(folder: Path, size: int) -> list[measure.Line]:
         os.environ |= simulator.environment()
         directory = Path(simulator.addresses.sftp_directory) / sources.RESET_INVENTORY.directories[0]
         directory.mkdir(parents=True, exist_ok=True)
-        with dagster_dev(folder) as client, dg.DagsterInstance.get() as instance:
-            run_seconds(client, "hotwax_inventory", "load_reference", instance)
+        (folder / "empty.py").write_text(EMPTY)
+        (folder / "workspace.yaml").write_text(WORKSPACE)
+        os.environ["DAGSTER_HOME"] = str(folder / "dagster")
+        dagster_home.prepare()
+        with (
+            dagster_dev(folder / "dagster.log", folder / "workspace.yaml") as dev,
+            dg.DagsterInstance.get() as instance,
+        ):
+            run_seconds(dev, "hotwax_inventory", "load_reference", instance)
             for number in range(REPETITIONS + 1):
                 (directory / f"{number}.csv").write_text(reset_file(number))
                 for location, job in (("empty", "empty"), ("hotwax_inventory", "import_inventory")):
-                    seconds = run_seconds(client, location, job, instance)
+                    seconds = run_seconds(dev, location, job, instance)
                     measure.say(f"  {job:<16} {seconds:8.2f} s{'' if number else '  (not counted)'}")
                     found[job] += [seconds] if number else []
     floor, ours = (statistics.median(times) for times in found.values())

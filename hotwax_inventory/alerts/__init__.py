@@ -1,0 +1,1 @@
+"""Alarms: what has gone wrong reaches a person, once."""

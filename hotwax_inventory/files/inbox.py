@@ -1,0 +1,155 @@
+"""The webhook inbox: events that the receiver has acknowledged and that no import has committed yet.
+
+A file has the events of one commit, one a line, and is whole or not there: written beside, synced, renamed, the folder synced. An
+import takes all files into one landed file, and removes them after its commit. It knows events by their ids, so that files which
+a killed run has left are no second copy."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hotwax_inventory import settings
+
+CONFIG_ID = "SHOPIFY_INV_WEBHOOK"
+# Shopify repeats a delivery for four hours, and may deliver up to a day late (Shopify reference 8.4).
+REMEMBERED_DAYS = 2
+MOST_REMEMBERED = 200_000
+BATCH_FILES = 10_000
+BATCH_BYTES = 64 << 20
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Event:
+    """A webhook as it came; times in ISO 8601. `body` is what was signed."""
+
+    shop_id: str
+    webhook_id: str
+    triggered_at: str | None
+    received_at: str
+    body: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Files of the inbox as one landed file."""
+
+    files: tuple[Path, ...]
+    landed: Path
+    sha256: str
+    size_bytes: int
+
+
+def write(events: Sequence[Event]) -> None:
+    """Keep events: when this returns they are on disk. Raises OSError; then none of them is there."""
+    folder = inbox()
+    # in order of time; two receivers never mean the same name
+    path = folder / f"{time.time_ns():020}-{os.getpid()}-{next(_numbers):06}.jsonl"
+    temporary = path.with_suffix(".writing")
+    try:
+        with temporary.open("wb") as file:
+            file.write(b"".join(json.dumps(asdict(event)).encode() + b"\n" for event in events))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        sync_folder(folder)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise
+
+
+def waiting() -> list[Path]:
+    """The files that no import has removed, oldest first."""
+    return sorted(inbox().glob("*.jsonl"))
+
+
+def batches() -> Iterator[Batch]:
+    """What is waiting now, landed in as few files as BATCH_FILES and BATCH_BYTES allow, for one import each."""
+    contents: dict[Path, bytes] = {}
+    for path in waiting():
+        contents[path] = _content(path)
+        if len(contents) == BATCH_FILES or sum(map(len, contents.values())) > BATCH_BYTES:
+            yield _landed(contents)
+            contents = {}
+    if contents:
+        yield _landed(contents)
+
+
+def remove(batch: Batch) -> None:
+    """Take the files of a committed batch out of the inbox."""
+    for path in batch.files:
+        path.unlink(missing_ok=True)
+
+
+def remove_old(keep_days: int) -> None:
+    """Remove landed batches, and what killed receivers left half written, after some days."""
+    oldest = time.time() - max(keep_days, REMEMBERED_DAYS) * 86_400
+    for path in (*landed_folder().iterdir(), *inbox().glob("*.writing")):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
+
+
+def recent_ids() -> list[tuple[str, str]]:
+    """(shop, webhook id) of the events of the last days, newest first, up to MOST_REMEMBERED: what a receiver starts with."""
+    oldest = time.time() - REMEMBERED_DAYS * 86_400
+    found: dict[tuple[str, str], None] = {}
+    landed = sorted(landed_folder().glob("*.jsonl"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in (*reversed(waiting()), *(path for path in landed if path.stat().st_mtime >= oldest)):
+        for line in _content(path).splitlines():
+            event = json.loads(line)
+            found[event["shop_id"], event["webhook_id"]] = None
+        if len(found) >= MOST_REMEMBERED:
+            break
+    return list(found)[:MOST_REMEMBERED]
+
+
+def inbox() -> Path:
+    """The folder of what is waiting."""
+    return _made(settings.home() / "webhook_inbox")
+
+
+def landed_folder() -> Path:
+    """The folder of what an import has taken."""
+    return _made(settings.home() / "landing" / CONFIG_ID)
+
+
+def _content(path: Path) -> bytes:
+    """What a file has; nothing when another import has removed it in the meantime."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    return b""
+
+
+def _landed(contents: Mapping[Path, bytes]) -> Batch:
+    content = b"".join(contents.values())
+    sha256 = hashlib.sha256(content).hexdigest()
+    landed = landed_folder() / f"{sha256}.jsonl"
+    temporary = landed.with_suffix(".part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(landed)
+    return Batch(tuple(contents), landed, sha256, len(content))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,153 @@
+"""What a person is told: why a number is what it is, where Shopify and we differ, and what is to be mended."""
+
+import csv
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.test_feeds import ADJUSTMENTS, DELTAS, KITS, RECEIPTS, RULES, at
+from hotwax_inventory_tests.test_publish import HEADER, item
+
+
+def explained(place: Place, **config: str) -> str:
+    (event,) = place.succeed("explain", {"inventory_explanation": config}).asset_materializations_for_node(
+        "inventory_explanation"
+    )
+    return str(event.metadata["explanation"].value)
+
+
+def lines(text: str, title: str) -> list[list[str]]:
+    """The cells of the table below a title, without the head."""
+    part = text.split(f"## {title}\n")[1].split("\n## ")[0]
+    return [
+        [cell.strip().strip("`") for cell in line.strip("|").split(" | ")]
+        for line in part.splitlines()
+        if line.startswith("|")
+    ][2:]
+
+
+@pytest.fixture
+def history(place: Place) -> Place:
+    """Ten by a reset, five by a receipt, three less by an adjustment that came late; and rows without effect, a minimum stock."""
+    place.put_reset("first.csv", HEADER + ",116,10,501\n,43,7,501\n,116,ten,501\n,999,4,501\n", at(1))
+    place.put(f"{RECEIPTS}/receipt.csv", f"{DELTAS}116,501,NETSUITE_PRODUCT_ID,5,two boxes\n", at(3))
+    place.put(f"{RULES}/PRODUCT_FACILITY_1.csv", "facilityId,productSku,facilitySafetyStock\nBROADWAY,TEE-S,4\n", at(1))
+    for job in ("import_inventory", "import_item_receipt", "import_product_facility"):
+        place.succeed(job)
+    place.put(f"{ADJUSTMENTS}/late.csv", f"{DELTAS}116,501,NETSUITE_PRODUCT_ID,-3,broken\n", at(2))
+    place.succeed("import_inventory_adjustment")
+    place.put_reset("older.csv", HEADER + ",116,99,501\n", at(0.5))
+    place.put_reset("same.csv", HEADER + ",116,12,501\n", at(4))
+    place.succeed("import_inventory")
+    return place
+
+
+def test_a_number_is_explained_by_file_and_line_of_every_unit_each_term_and_what_shopify_said(history: Place) -> None:
+    history.simulator.shops.set_level("SHOP", item(history, "TEE-S"), 7116, 3)
+    history.succeed("hard_sync", shop="SHOP")
+    text = explained(history, product="TEE-S", facility_id="BROADWAY")
+    assert "8 may be promised: ATP 12, minimum stock 4." in text
+    ledger = lines(text, "Ledger")
+    assert [(line[1].rsplit("/", 1)[1], line[2], line[5], line[6], line[7]) for line in ledger] == [
+        ("late.csv", "2", "-3", "-3", "12"),
+        ("receipt.csv", "2", "5", "5", "15"),
+        ("first.csv", "2", "10", "10", "10"),
+    ]
+    assert all("/runs/" in line[3] for line in ledger)
+    assert [(line[1].rsplit("/", 1)[1], line[-1]) for line in lines(text, "Resets without an entry")] == [
+        ("same.csv", "no change: it states what there was"),
+        ("older.csv", "superseded: a newer reset was known when it came"),
+    ]
+    assert [(line[2], line[-1]) for line in lines(text, "Refused rows")] == [("4", ",116,ten,501"), ("5", ",999,4,501")]
+    (rule,) = lines(text, "Rules as files stated them")
+    assert rule[1:3] == [f"{RULES}/PRODUCT_FACILITY_1.csv", "2"]
+    (sent,) = lines(text, "What was sent to Shopify")
+    assert sent[6:10] == ["8", "3", "5", "applied"]
+    (shop,) = lines(text, "What Shopify showed when it was last read")
+    assert shop[:5] == ["SHOP", "7116", str(item(history, "TEE-S")), "8", "3"]
+    for name in ("10001", "TEE-S", "501", "840001"):
+        assert "# TEE-S (product 10001) at BROADWAY" in explained(history, product=name, facility_id="116")
+    result = history.run("explain", {"inventory_explanation": {"product": "TEE-SS"}})
+    assert "No product has the id, SKU, NetSuite id or UPC 'TEE-SS'. Near it: TEE-S (product 10001)" in history.failure(
+        result
+    )
+    result = history.run("explain", {"inventory_explanation": {"product": "TEE-S", "facility_id": "BRODWAY"}})
+    assert "Near it: BROADWAY (Broadway)" in history.failure(result)
+    result = history.run("explain", {"inventory_explanation": {"product": "TEE-S", "as_of": "yesterday"}})
+    assert "as_of takes a time in ISO 8601" in history.failure(result)
+    assert "# TEE-S (product 10001)" in explained(history), "without parameters what moved last"
+
+
+def test_the_past_is_the_fold_of_what_took_effect_until_then_beside_what_was_known(history: Place) -> None:
+    moments = {0.6: (99, 99), 1.5: (10, 6), 2.5: (7, 3), 3.5: (12, 8)}
+    for hour, (atp, promised) in moments.items():
+        text = explained(history, product="TEE-S", facility_id="BROADWAY", as_of=at(hour).isoformat())
+        minimum = 0 if hour < 1 else 4
+        assert f"{promised} may be promised: ATP {atp}, minimum stock {minimum}." in text
+        assert "Nothing had been posted by then." in text
+        assert "What was sent to Shopify\n\nNothing was ever sent." in text
+    text = explained(history, product="TEE-S", facility_id="BROADWAY", as_of=at(3.5).isoformat())
+    assert lines(text, "Ledger")[1][1].endswith("late.csv"), "in order of effect, not of arrival"
+    now = datetime.now(UTC)
+    history.put(f"{ADJUSTMENTS}/later.csv", f"{DELTAS}116,501,NETSUITE_PRODUCT_ID,-2,\n", now - timedelta(hours=1))
+    history.succeed("import_inventory_adjustment")
+    text = explained(history, product="TEE-S", facility_id="BROADWAY", as_of=now.isoformat())
+    assert "ATP 10, minimum stock 4" in text
+    assert [line[:2] for line in lines(text, "What was known then")] == [["12", "12"]]
+    assert history.stock()["10001", "BROADWAY"] == (10, 10), "explaining changes nothing"
+    result = history.run("explain", {"inventory_explanation": {"product": "TEE-S", "as_of": "2999-01-01"}})
+    assert "is yet to come" in history.failure(result)
+
+
+def test_a_channel_is_explained_by_its_facilities_and_a_kit_by_its_components(history: Place) -> None:
+    history.write_reference(
+        "virtual_queue_item",
+        "order_id,order_item_seq_id,product_id,facility_id,quantity,product_store_id\nSO1,01,10001,PARKING,2,STORE\n",
+    )
+    history.succeed("load_reference")
+    history.put(f"{RULES}/PRODUCT_FACILITY_2.csv", "facilityId,productSku,facilitySafetyStock\nCONFIGURATION,TEE-S,3\n")
+    history.put(f"{KITS}/kit.csv", "productId,productIdTo,quantity\nGIFT-KIT,TEE-S,5\nGIFT-KIT,TEE-M,1\n", at(2))
+    history.put_reset("second.csv", HEADER + ",116,6,502\n", at(5))
+    for job in ("import_product_facility", "import_kit_component", "import_inventory"):
+        history.succeed(job)
+    text = explained(history, product="TEE-S")
+    assert "10 may be promised by STORE: base 15, threshold 3, queue 2." in text
+    assert [line[0] for line in lines(text, "Facilities of the channel")] == [
+        "BROADWAY",
+        "BROOKLYN",
+        "CONFIGURATION",
+        "WAREHOUSE",
+    ]
+    assert lines(text, "Parked orders") == [["SO1", "01", "PARKING", "PRE_ORDER", "2", "STORE"]]
+    assert {line[1] for line in lines(text, "Ledger")} == {"BROADWAY", "WAREHOUSE"}
+    text = explained(history, product="GIFT-KIT", facility_id="BROADWAY")
+    assert "2 may be promised: ATP 2, minimum stock 0." in text
+    assert [line[:4] for line in lines(text, "Components of the kit")] == [
+        ["TEE-S", "5", "12", "2"],
+        ["TEE-M", "1", "6", "6"],
+    ]
+    text = explained(history, product="GIFT-KIT", facility_id="BROADWAY", as_of=at(4).isoformat())
+    assert "0 may be promised" in text, "one component was not known there yet"
+
+
+def test_the_terminal_says_the_same_and_a_spreadsheet_finds_no_formula(history: Place) -> None:
+    history.put(f"{ADJUSTMENTS}/formula.csv", f"{DELTAS}116,501,NETSUITE_PRODUCT_ID,-1,=cmd()\x1b[2J|`<b>\n", at(6))
+    history.succeed("import_inventory_adjustment")
+    command = [sys.executable, "-m", "hotwax_inventory.reconcile.explanation"]
+    done = subprocess.run([*command, "TEE-S", "BROADWAY"], capture_output=True, text=True, env=os.environ, check=True)
+    text = explained(history, product="TEE-S", facility_id="BROADWAY")
+    for title in ("Ledger", "Refused rows", "What was sent to Shopify"):
+        assert len(lines(done.stdout, title)) == len(lines(text, title))
+    assert "7 may be promised" in done.stdout
+    assert "\x1b" not in done.stdout + text
+    with (history.home / "reports" / "explanation-10001-BROADWAY.csv").open(newline="") as file:
+        (newest, *_) = csv.DictReader(file)
+    assert (newest["note"][:6], newest["stated"], newest["line"]) == ("'=cmd(", "-1", "2")
+    unknown = subprocess.run([*command, "NOWHERE"], capture_output=True, text=True, env=os.environ, check=False)
+    assert unknown.returncode == 2
+    assert "No product has the id" in unknown.stderr
+    assert "Traceback" not in unknown.stderr
