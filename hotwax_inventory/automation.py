@@ -104,9 +104,11 @@ KIT_INVENTORY_SETUP = dg.define_asset_job(
 )
 SCHEDULE_RESTOCK = dg.define_asset_job(
     "schedule_restock",
-    selection=_up_to_atp("shipment_receipt"),
-    description="HotWax: Scheduled restock. Receive shipments: restocks at their time, inbound ones by their id.",
+    selection=_up_to_atp("shipment_receipt", "restock_upload"),
+    description="HotWax: Scheduled restock. Receive shipments, restocks at their time, inbound ones by their id, and publish them.",
     tags={
+        # its moment does not wait for the other runs in the queue
+        "dagster/priority": "10",
         "hotwax/feed": "SCHEDULED_RESTOCK",
         "hotwax/job": "JOB_SCHEDULED_RSTK",
         "hotwax/service": "receiveAndUpdateInventoryToShopify",

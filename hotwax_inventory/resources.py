@@ -25,6 +25,10 @@ class WarehouseBusy(RuntimeError):
     """Somebody else kept the warehouse open for longer than we wait."""
 
 
+class ShopBusy(RuntimeError):
+    """Another run has published to the shop for longer than we could wait."""
+
+
 class DiskNearlyFull(RuntimeError):
     """There is not enough room for what a run is about to write."""
 
@@ -199,18 +203,24 @@ class Shopify(dg.ConfigurableResource):
         with closing(client):
             yield client
 
-    def hold_shop(self, shop_id: str) -> None:
-        """Wait until no other run publishes to the shop, and keep it so until this run ends."""
+    def hold_shop(self, shop_id: str, patience_seconds: float = -1) -> None:
+        """Wait until no other run publishes to the shop, and keep it so until this run ends.
+
+        Raises ShopBusy when that takes longer than `patience_seconds`; below zero it takes as long as it takes."""
         if shop_id in self._locked:
             return
         folder = settings.home() / "outbox"
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{settings.file_name(shop_id)}.lock")
+        # whichever thread takes it, the end of the run gives it back
+        lock = FileLock(folder / f"{settings.file_name(shop_id)}.lock", thread_local=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             dg.get_dagster_logger().info(f"Waiting: another run is publishing to shop {shop_id}.")
-            lock.acquire()
+            try:
+                lock.acquire(timeout=patience_seconds)
+            except Timeout:
+                raise ShopBusy(f"Another run is publishing to shop {shop_id}.") from None
         self._locks.callback(lock.release)
         self._locked.add(shop_id)
 

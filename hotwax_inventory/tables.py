@@ -617,7 +617,7 @@ SYNC_RUN = Table(
     (
         Column("sync_run_id", "bigint", "number of the delta"),
         SHOP_ID,
-        Column("job", "varchar", "hard_sync or upload_recent_inventory_changes"),
+        Column("job", "varchar", "hard_sync, upload_recent_inventory_changes or schedule_restock"),
         Column("run_id", "varchar", "the Dagster run that made it"),
         Column("parameters", "varchar", "the parameters, as JSON"),
         Column(

@@ -44,17 +44,28 @@ class Shop:
     facility_group_mode: str
 
 
+FOUND = """
+select shop_id, coalesce(shop_domain, ''), product_store_id, inventory_master, shopify_facility_group_mode
+from shopify_shop
+"""
+
+
 def find_shop(shop_id: str, warehouse: Warehouse) -> Shop:
     """The shop of a partition. Raises UnknownShop."""
     with warehouse.transaction() as connection:
-        found = connection.execute(
-            "select shop_id, coalesce(shop_domain, ''), product_store_id, inventory_master, shopify_facility_group_mode "
-            "from shopify_shop where shop_id = $shop_id",
-            {"shop_id": shop_id},
-        ).fetchall()
+        found = connection.execute(f"{FOUND} where shop_id = $shop_id", {"shop_id": shop_id}).fetchall()
     if not found:
         raise UnknownShop(f"Shop {shop_id} is not in shopify_shop.csv. Add it there and run load_reference.")
     return Shop(*found[0])
+
+
+def find_publishing_shops(warehouse: Warehouse) -> list[Shop]:
+    """The shops whose numbers are written, not read, and of which we know what they carry."""
+    with warehouse.transaction() as connection:
+        found = connection.execute(
+            f"{FOUND} where inventory_master = 'hotwax' and shop_id in (select shop_id from shopify_bulk_read) order by shop_id"
+        ).fetchall()
+    return [Shop(*row) for row in found]
 
 
 @dataclass(frozen=True)
