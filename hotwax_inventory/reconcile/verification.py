@@ -48,7 +48,7 @@ order by c.shopify_inventory_item_id, c.shopify_location_id
     group_name="reconcile",
     kinds={"shopify"},
     partitions_def=SHOPS,
-    deps=["hard_sync_upload", "recent_change_upload"],
+    deps=["shopify_levels", "hard_sync_upload", "recent_change_upload"],
     metadata=tables.SYNC_CHANGE.metadata,
 )
 def sync_verification(
