@@ -10,6 +10,7 @@ from hotwax_inventory.definitions import defs
 from hotwax_inventory.publish import guards, settling
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
+from hotwax_inventory.simulator.stock import Call
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.test_publish import TARGETS, calls, item, materialised, outcomes, shown, stocked
 from hotwax_inventory_tests.test_publish_crashes import ended, publishing
@@ -269,21 +270,28 @@ def test_a_line_that_is_refused_without_a_reason_for_a_row_is_parted(stocked: Pl
     assert outcomes(stocked) == {"applied": 9}
 
 
-def test_a_level_that_others_keep_moving_is_contested(stocked: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_level_that_others_keep_moving_is_contested_and_holds_up_no_other(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tee, started = item(stocked, "TEE-S"), stocked.simulator.shops.log_call
 
-    def sell(call: object) -> None:
-        if getattr(call, "root_field", "") == "nodes":
+    def sell_after_every_reading(call: Call) -> None:
+        if call.root_field in ("currentAppInstallation", "nodes"):
             stocked.simulator.shops.sell("SHOP", tee, 7116, 1)
-        started(call)  # pyright: ignore[reportArgumentType]
+        started(call)
 
-    monkeypatch.setattr(stocked.simulator.shops, "log_call", sell)
-    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", value="CHANGE_FROM_QUANTITY_STALE"))
-    result = stocked.run("hard_sync", {"hard_sync_delta": {"changes_per_line": 1}}, shop="SHOP")
-    assert shown(stocked) | {("TEE-S", 7116): 6} == TARGETS
-    assert outcomes(stocked) in ({"applied": 9}, {"applied": 8, "contested": 1})
-    assert result.success == (outcomes(stocked) == {"applied": 9})
-    assert settling.ROUNDS == 3
+    with monkeypatch.context() as strangers:
+        strangers.setattr(stocked.simulator.shops, "log_call", sell_after_every_reading)
+        result = stocked.run("hard_sync", shop="SHOP")
+    assert "10001 at BROADWAY: contested" in stocked.failure(result)
+    assert outcomes(stocked) == {"applied": 8, "contested": 1}
+    sold = [a.delta for a in stocked.simulator.shops.adjustments("SHOP") if a.source == "sale"]
+    assert shown(stocked) == TARGETS | {("TEE-S", 7116): TARGETS["TEE-S", 7116] + 5 + sum(sold)}, (
+        "nothing of theirs is undone"
+    )
+    assert len(sold) > settling.ROUNDS
+    stocked.succeed("hard_sync", shop="SHOP")
+    assert shown(stocked) == TARGETS
 
 
 def test_a_failing_shop_does_not_delay_another(stocked: Place, monkeypatch: pytest.MonkeyPatch) -> None:
