@@ -18,7 +18,7 @@ from hotwax_inventory.imports import (
 )
 from hotwax_inventory.ledger import atp, entries, kits, receiving
 from hotwax_inventory.publish import delta, upload
-from hotwax_inventory.reconcile import checks, explanation, freshness, verification
+from hotwax_inventory.reconcile import checks, drift, explanation, freshness, verification, worklist
 from hotwax_inventory.resources import Sftp, Shopify, Warehouse
 
 defs = dg.Definitions(
@@ -46,6 +46,8 @@ defs = dg.Definitions(
         delta.recent_change_delta,
         upload.recent_change_upload,
         verification.sync_verification,
+        drift.inventory_drift,
+        worklist.worklist,
         explanation.inventory_explanation,
     ],
     asset_checks=[*checks.CHECKS, *freshness.CHECKS],
