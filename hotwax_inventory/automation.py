@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -19,6 +20,7 @@ from hotwax_inventory.ledger.receiving import due_shipments
 from hotwax_inventory.publish.guards import GUARDS
 from hotwax_inventory.reconcile import drift
 from hotwax_inventory.resources import Sftp, Warehouse, WarehouseBusy
+from hotwax_inventory.retention import clean_up
 from hotwax_inventory.sftp import SftpUnavailable
 
 LOCATION = "hotwax_inventory"
@@ -39,6 +41,7 @@ def _with_own_checks(*assets: str) -> dg.AssetSelection:
         "inventory_item_detail": ["no_reset_is_held"],
         "shopify_webhook_update": ["rows_accepted"],
         "inventory_drift": list(drift.CHECKS),
+        "shopify_webhook_subscription": ["subscription_was_there"],
         **{feed.asset: [spec.name for spec in check_specs(feed.asset)] for feed in FEEDS},
     }
     keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset in assets for name in own.get(asset, ())]
@@ -108,13 +111,22 @@ KIT_INVENTORY_SETUP = dg.define_asset_job(
 )
 SCHEDULE_RESTOCK = dg.define_asset_job(
     "schedule_restock",
-    selection=_up_to_atp("shipment_receipt"),
-    description="HotWax: Scheduled restock. Receive shipments: restocks at their time, inbound ones by their id.",
+    selection=_up_to_atp("shipment_receipt", "restock_upload"),
+    description="HotWax: Scheduled restock. Receive shipments, restocks at their time, inbound ones by their id, and publish them.",
     tags={
+        # its moment does not wait for the other runs in the queue
+        "dagster/priority": "10",
         "hotwax/feed": "SCHEDULED_RESTOCK",
         "hotwax/job": "JOB_SCHEDULED_RSTK",
         "hotwax/service": "receiveAndUpdateInventoryToShopify",
     },
+)
+SYNC_FROM_SHOPIFY = dg.define_asset_job(
+    "sync_inventory_from_shopify",
+    selection=_up_to_atp("shopify_inventory_level", "shopify_shop_product", "shopify_inventory_reset"),
+    description="HotWax: Sync Inventory from Shopify, once a day. Read every level of a shop, and let it reset our stock where "
+    "the shop is its master.",
+    tags={"hotwax/job": "JOB_SYNC_INV_FRM_SHPY", "hotwax/service": "bulkInventorySyncFromShopify"},
 )
 IMPORT_WEBHOOK_UPDATES = dg.define_asset_job(
     "import_webhook_updates",
@@ -132,6 +144,12 @@ EXPLAIN = dg.define_asset_job(
     selection=_with_own_checks("inventory_explanation"),
     description="Why a number is what it is: file and line of every unit, each term of ATP, what was sent, what Shopify answered.",
 )
+WEBHOOK_SUBSCRIPTION = dg.define_asset_job(
+    "webhook_subscription",
+    selection=_with_own_checks("shopify_webhook_subscription"),
+    description="HotWax: the switch for inventory_levels/update in the Job Manager. Have a shop's updates sent to us, or end it.",
+    tags={"hotwax/job": "inventory_levels/update"},
+)
 IMPORT_JOBS = {feed.job: import_job(feed) for feed in FEEDS}
 JOBS = (
     LOAD_REFERENCE,
@@ -139,11 +157,14 @@ JOBS = (
     PROCESS_BULK_IMPORTED_FILES,
     KIT_INVENTORY_SETUP,
     SCHEDULE_RESTOCK,
+    SYNC_FROM_SHOPIFY,
     IMPORT_WEBHOOK_UPDATES,
+    WEBHOOK_SUBSCRIPTION,
     HARD_SYNC,
     UPLOAD_RECENT,
     WORKLIST,
     EXPLAIN,
+    clean_up,
 )
 
 
@@ -269,6 +290,14 @@ def kit_inventory_setup_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRe
     )
 
 
+@dg.schedule(
+    job=clean_up, cron_schedule="0 4 * * *", execution_timezone="UTC", description="Removes what is old, once a day."
+)
+def clean_up_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run, before NetSuite's files come."""
+    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+
 def shops_with_master(instance: dg.DagsterInstance, master: str) -> list[str]:
     """The shops of the reference in force whose `inventory_master` is the one given, as its last load recorded them."""
     event = instance.get_latest_materialization_event(dg.AssetKey("shopify_shop"))
@@ -280,6 +309,18 @@ def shops_with_master(instance: dg.DagsterInstance, master: str) -> list[str]:
     return sorted(shop_id for shop_id, found in masters.items() if found == master)
 
 
+def _run_a_shop(
+    context: dg.ScheduleEvaluationContext, master: str, run_config: dict[str, Any] | None = None
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """A run for every shop with this master."""
+    shops = shops_with_master(context.instance, master)
+    if not shops:
+        yield dg.SkipReason(f"No shop is known whose inventory_master is {master}. Run load_reference.")
+    for shop_id in shops:
+        run_key = f"{shop_id}:{context.scheduled_execution_time.isoformat()}"
+        yield dg.RunRequest(run_key=run_key, partition_key=shop_id, run_config=run_config)
+
+
 @dg.schedule(
     job=HARD_SYNC,
     cron_schedule=settings.hard_sync_cron(),
@@ -288,11 +329,34 @@ def shops_with_master(instance: dg.DagsterInstance, master: str) -> list[str]:
 )
 def hard_sync_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """One run a shop."""
-    shops = shops_with_master(context.instance, "hotwax")
-    if not shops:
-        yield dg.SkipReason("No shop is known whose inventory_master is hotwax. Run load_reference.")
-    for shop_id in shops:
-        yield dg.RunRequest(run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id)
+    yield from _run_a_shop(context, "hotwax")
+
+
+@dg.schedule(
+    job=SYNC_FROM_SHOPIFY,
+    cron_schedule="0 4 * * *",
+    execution_timezone="UTC",
+    description="Starts sync_inventory_from_shopify for every shop whose inventory_master is shopify.",
+)
+def sync_inventory_from_shopify_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """One run a shop."""
+    yield from _run_a_shop(context, "shopify")
+
+
+@dg.schedule(
+    job=WEBHOOK_SUBSCRIPTION,
+    cron_schedule="30 3 * * *",
+    execution_timezone="UTC",
+    description="Starts webhook_subscription for every shop whose inventory_master is shopify: Shopify may have removed it.",
+)
+def webhook_subscription_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """One run a shop, where there is a receiver."""
+    if settings.webhook_callback_url() is None:
+        yield dg.SkipReason("Shopify reaches no receiver: WEBHOOK_CALLBACK_URL is not set.")
+        return
+    yield from _run_a_shop(
+        context, "shopify", {"ops": {"shopify_webhook_subscription": {"config": {"action": "check"}}}}
+    )
 
 
 @dg.schedule(
@@ -339,5 +403,8 @@ SCHEDULES = (
     kit_inventory_setup_daily,
     hard_sync_daily,
     worklist_daily,
+    sync_inventory_from_shopify_daily,
+    webhook_subscription_daily,
     upload_recent_inventory_changes_quarter_hourly,
+    clean_up_daily,
 )

@@ -14,10 +14,12 @@ from hotwax_inventory.imports import (
     restock,
     shipments,
     shopify_levels,
+    shopify_reset,
+    webhook_subscription,
     webhook_updates,
 )
 from hotwax_inventory.ledger import atp, entries, kits, receiving
-from hotwax_inventory.publish import delta, upload
+from hotwax_inventory.publish import delta, launch, restock_upload, upload
 from hotwax_inventory.reconcile import checks, drift, explanation, freshness, verification, worklist
 from hotwax_inventory.resources import Sftp, Shopify, Warehouse
 
@@ -40,11 +42,14 @@ defs = dg.Definitions(
         atp.atp,
         shopify_levels.shopify_inventory_level,
         shopify_levels.shopify_shop_product,
+        shopify_reset.shopify_inventory_reset,
+        webhook_subscription.shopify_webhook_subscription,
         webhook_updates.shopify_webhook_update,
         delta.hard_sync_delta,
         upload.hard_sync_upload,
         delta.recent_change_delta,
         upload.recent_change_upload,
+        restock_upload.restock_upload,
         verification.sync_verification,
         drift.inventory_drift,
         worklist.worklist,
@@ -54,6 +59,11 @@ defs = dg.Definitions(
     jobs=automation.JOBS,
     sensors=automation.SENSORS,
     schedules=automation.SCHEDULES,
-    resources={"warehouse": Warehouse(), "sftp": Sftp(), "shopify": Shopify()},
+    resources={
+        "warehouse": Warehouse(),
+        "sftp": Sftp(),
+        "shopify": Shopify(),
+        "receiver": launch.Launcher(shopify=Shopify()),
+    },
     executor=dg.in_process_executor,
 )

@@ -201,6 +201,22 @@ def reset_rows_keep_days() -> int:
     return _integer(os.environ, "RESET_ROWS_KEEP_DAYS", 7)
 
 
+def landing_keep_days() -> int:
+    return _integer(os.environ, "LANDING_KEEP_DAYS", 30)
+
+
+def outbox_keep_days() -> int:
+    return _integer(os.environ, "OUTBOX_KEEP_DAYS", 30)
+
+
+def dagster_runs_keep_days() -> int:
+    return _integer(os.environ, "DAGSTER_RUNS_KEEP_DAYS", 90, lowest=1)
+
+
+def disk_min_free_mb() -> int:
+    return _integer(os.environ, "DISK_MIN_FREE_MB", 500)
+
+
 def reset_max_zeroed_percent() -> int:
     return _integer(os.environ, "RESET_MAX_ZEROED_PERCENT", 50)
 

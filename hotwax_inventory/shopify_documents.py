@@ -91,6 +91,32 @@ query ReadLevels($ids: [ID!]!) {
 }
 """
 
+SUBSCRIPTIONS = """
+query Subscriptions($topics: [WebhookSubscriptionTopic!]) {
+  webhookSubscriptions(first: 250, topics: $topics) {
+    nodes { id uri }
+  }
+}
+"""
+
+SUBSCRIBE = """
+mutation Subscribe($topic: WebhookSubscriptionTopic!, $subscription: WebhookSubscriptionInput!) {
+  webhookSubscriptionCreate(topic: $topic, webhookSubscription: $subscription) {
+    webhookSubscription { id uri }
+    userErrors { field message }
+  }
+}
+"""
+
+UNSUBSCRIBE = """
+mutation Unsubscribe($id: ID!) {
+  webhookSubscriptionDelete(id: $id) {
+    deletedWebhookSubscriptionId
+    userErrors { field message }
+  }
+}
+"""
+
 DOCUMENTS = {
     "ALL_LEVELS": ALL_LEVELS,
     "RUN_QUERY": RUN_QUERY,
@@ -101,4 +127,7 @@ DOCUMENTS = {
     "STAGE": STAGE,
     "ADJUST": ADJUST,
     "READ_LEVELS": READ_LEVELS,
+    "SUBSCRIPTIONS": SUBSCRIPTIONS,
+    "SUBSCRIBE": SUBSCRIBE,
+    "UNSUBSCRIBE": UNSUBSCRIBE,
 }

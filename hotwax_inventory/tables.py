@@ -8,6 +8,52 @@ from typing import Any
 import dagster as dg
 
 TIME = "timestamp with time zone"
+# To be raised with any change of a table that a released version may have made; `layout` brings up what is older.
+LAYOUT = 3
+
+# The rows that move stock.
+ROWS = (
+    "inventory_reset.quantity",
+    "item_receipt.quantity",
+    "item_fulfillment.quantity",
+    "inventory_transfer.quantity",
+    "inventory_adjustment.quantity",
+    "shipment_receipt.quantity_accepted",
+    "shopify_webhook_update.available",
+    "shopify_inventory_reset.quantity",
+)
+# What the numbers that are published are computed from: columns of other assets, shown with the column in the UI.
+MADE_OF = {
+    "sync_change.target_quantity": ("facility_atp.computed_last_inventory_count", "online_atp.online_atp"),
+    "sync_change.observed_quantity": ("shopify_inventory_level.available",),
+    "online_atp.online_atp": (
+        "facility_atp.computed_last_inventory_count",
+        "product_facility.minimum_stock",
+        "virtual_queue_item.quantity",
+    ),
+    "online_atp.base_atp": ("facility_atp.computed_last_inventory_count", "facility_atp.allow_brokering"),
+    "online_atp.raw_atp": ("facility_atp.last_inventory_count", "facility_atp.allow_brokering"),
+    "online_atp.threshold": ("product_facility.minimum_stock",),
+    "online_atp.queue_quantity": ("virtual_queue_item.quantity",),
+    "online_atp.allow_brokering": ("product_facility.allow_brokering",),
+    "online_atp.preorder_hold": ("virtual_queue_item.quantity", "product_store.hold_preorder_physical_inventory"),
+    "facility_atp.computed_last_inventory_count": (
+        "inventory_item.available_to_promise_total",
+        "kit_inventory.available_to_promise_total",
+        "product_facility.minimum_stock",
+    ),
+    "facility_atp.last_inventory_count": (
+        "inventory_item.available_to_promise_total",
+        "kit_inventory.available_to_promise_total",
+    ),
+    "facility_atp.minimum_stock": ("product_facility.minimum_stock",),
+    "facility_atp.allow_brokering": ("product_facility.allow_brokering",),
+    "kit_inventory.available_to_promise_total": ("inventory_item.available_to_promise_total", "kit_component.quantity"),
+    "inventory_item.available_to_promise_total": ("inventory_item_detail.available_to_promise_diff",),
+    "inventory_item.quantity_on_hand_total": ("inventory_item_detail.quantity_on_hand_diff",),
+    "inventory_item_detail.available_to_promise_diff": ROWS,
+    "inventory_item_detail.quantity_on_hand_diff": ROWS,
+}
 
 
 @dataclass(frozen=True)
@@ -39,21 +85,28 @@ class Table:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Definition-time metadata of the asset of this name: the Columns tab, the table's name and where it is kept."""
+        """Definition-time metadata of the asset of this name: the Columns tab, what its numbers are made of, where it is kept."""
+        made_of = {c.name: MADE_OF[f"{self.name}.{c.name}"] for c in self.columns if f"{self.name}.{c.name}" in MADE_OF}
         columns = [
             dg.TableColumn(
                 c.name,
                 type=c.type,
-                description=c.description,
+                description=f"{c.description} (from {', '.join(made_of[c.name])})"
+                if c.name in made_of
+                else c.description,
                 constraints=dg.TableColumnConstraints(nullable=c.optional),
             )
             for c in self.columns
         ]
         constraints = dg.TableConstraints(other=[f"unique: {', '.join(self.key)}"])
+        lineage = {
+            name: [dg.TableColumnDep(*source.split(".")) for source in sources] for name, sources in made_of.items()
+        }
         return {
             "dagster/column_schema": dg.TableSchema(columns, constraints=constraints),
             "dagster/table_name": self.name,
             "dagster/storage_kind": "duckdb",
+            **({"dagster/column_lineage": dg.TableColumnLineage(lineage)} if lineage else {}),
         }
 
 
@@ -62,8 +115,8 @@ FACILITY_ID = Column("facility_id", "varchar", "HotWax facility id")
 LOG_ID = Column("log_id", "bigint", "the file that the row came with: data_manager_log.log_id")
 LINE_NUMBER = Column("line_number", "bigint", "the physical line where the record starts, the header being 1")
 SHOP_ID = Column("shop_id", "varchar", "Shopify shop")
-SHOPIFY_ITEM = Column("shopify_inventory_item_id", "bigint", "number in gid://shopify/InventoryItem/<number>")
-SHOPIFY_LOCATION = Column("shopify_location_id", "bigint", "number in gid://shopify/Location/<number>")
+SHOPIFY_ITEM = Column("shopify_inventory_item_id", "bigint", "the number N of gid://shopify/InventoryItem/N")
+SHOPIFY_LOCATION = Column("shopify_location_id", "bigint", "the number N of gid://shopify/Location/N")
 CHANGED_SEQ = Column(
     "changed_seq", "bigint", "position of the last change in the one sequence that watermarks count in"
 )
@@ -317,7 +370,7 @@ INBOUND_SHIPMENT = Table(
         PRODUCT_ID,
         Column("quantity", "integer", "units"),
         Column("item_external_id", "varchar", "the item's id in NetSuite", optional=True),
-        Column("tracking_number", "varchar", "tracking numbers", optional=True),
+        Column("tracking_number", "varchar", "tracking numbers, of very many the first", optional=True),
         Column("shipment_attribute", "varchar", "NAME:VALUE", optional=True),
     ),
     key=("log_id", "line_number"),
@@ -377,6 +430,19 @@ SHOPIFY_INVENTORY_RESET = Table(
         Column("quantity", "integer", "units on hand, which reset QOH"),
     ),
     key=("log_id", "line_number"),
+)
+SHOPIFY_WEBHOOK_SUBSCRIPTION = Table(
+    "shopify_webhook_subscription",
+    "Whether one shop's updates of inventory levels come to our receiver, as it was last looked at.",
+    (
+        SHOP_ID,
+        Column("topic", "varchar", "Shopify's topic"),
+        Column("callback_url", "varchar", "the receiver's address for the shop"),
+        Column("subscription_id", "varchar", "gid of the subscription", optional=True),
+        Column("is_subscribed", "boolean", "whether it is wanted; the daily check makes it again only then"),
+        Column("checked_at", TIME, "when it was last looked at"),
+    ),
+    key=("shop_id",),
 )
 SHIPMENT = Table(
     "shipment",
@@ -550,7 +616,7 @@ SHOPIFY_INVENTORY_LEVEL = Table(
         Column(
             "shopify_inventory_level_id",
             "bigint",
-            "number in gid://shopify/InventoryLevel/<number>?inventory_item_id=<item>",
+            "the number N of gid://shopify/InventoryLevel/N?inventory_item_id=I",
         ),
         Column("tracked", "boolean", "whether Shopify counts the item"),
         Column("available", "integer", "units that Shopify sells; empty where it does not count", optional=True),
@@ -569,6 +635,7 @@ SHOPIFY_BULK_READ = Table(
         Column("completed_at", TIME, "Shopify's time of its end"),
         Column("object_count", "bigint", "lines of the result"),
         Column("level_count", "bigint", "levels among them"),
+        Column("size_bytes", "bigint", "size of the result"),
     ),
     key=("shop_id",),
 )
@@ -601,7 +668,7 @@ SYNC_RUN = Table(
     (
         Column("sync_run_id", "bigint", "number of the delta"),
         SHOP_ID,
-        Column("job", "varchar", "hard_sync or upload_recent_inventory_changes"),
+        Column("job", "varchar", "hard_sync, upload_recent_inventory_changes or schedule_restock"),
         Column("run_id", "varchar", "the Dagster run that made it"),
         Column("parameters", "varchar", "the parameters, as JSON"),
         Column(

@@ -22,10 +22,12 @@ ORDER = (
     "settings",
     "dagster_home",
     "tables",
+    "layout",
     "sftp",
     "shopify_documents",
     "shopify",
     "resources",
+    "retention",
     "files",
     "webhook",
     "imports",
@@ -40,16 +42,46 @@ ORDER = (
 )
 
 
+# Names that a HotWax user finds again; the files of an import job are looked for by the sensor <job>_files.
+IMPORT_JOBS = {
+    "import_inventory",
+    "import_item_receipt",
+    "import_inventory_adjustment",
+    "import_product_facility",
+    "import_inventory_transfer",
+    "import_inbound_shipment",
+    "import_kit_component",
+    "import_scheduled_restock",
+    "import_webhook_updates",
+    "load_reference",
+}
+JOBS = IMPORT_JOBS | {
+    "hard_sync",
+    "upload_recent_inventory_changes",
+    "schedule_restock",
+    "kit_inventory_setup",
+    "process_bulk_imported_files",
+    "explain",
+}
+SENSORS = {f"{job}_files" for job in IMPORT_JOBS} | {"schedule_restock_due"}
+SCHEDULES = {
+    "hard_sync_daily",
+    "upload_recent_inventory_changes_quarter_hourly",
+    "kit_inventory_setup_daily",
+    "process_bulk_imported_files_every_5_minutes",
+}
+
+
 def test_everything_loads_under_the_names_of_the_design() -> None:
     dg.Definitions.validate_loadable(defs)
     repository = defs.get_repository_def()
-    assert {"load_reference", "import_inventory", "hard_sync", "upload_recent_inventory_changes"} <= set(
-        repository.job_names
-    )
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
     schedules = {schedule.name: schedule for schedule in repository.schedule_defs}
-    assert {"load_reference_files", "import_inventory_files"} <= set(sensors)
-    assert {"hard_sync_daily", "upload_recent_inventory_changes_quarter_hourly"} <= set(schedules)
+    assert JOBS - set(repository.job_names) == set()
+    assert SENSORS - set(sensors) == set()
+    assert SCHEDULES - set(schedules) == set()
+    for name in SENSORS - {"schedule_restock_due"}:
+        assert sensors[name].job_name == name.removesuffix("_files")
     assert schedules["hard_sync_daily"].cron_schedule == "30 6 * * *"
     assert all(s.default_status == dg.DefaultSensorStatus.STOPPED for s in sensors.values())
     assert all(s.default_status == dg.DefaultScheduleStatus.STOPPED for s in schedules.values())
@@ -62,6 +94,21 @@ def test_every_table_asset_shows_its_columns_before_the_first_run() -> None:
         assert spec.description, f"{name} has no description"
         if spec.group_name != "files":
             assert "dagster/column_schema" in spec.metadata, f"{name} shows no columns"
+
+
+def test_a_number_that_is_published_says_which_columns_it_is_made_of() -> None:
+    columns = {f"{table.name}.{column.name}" for table in tables.TABLES for column in table.columns}
+    named = {source for sources in tables.MADE_OF.values() for source in sources}
+    assert (named | set(tables.MADE_OF)) - columns == set()
+    assert {source.split(".")[0] for source in named} - {
+        spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()
+    } == set()
+    way, further = set(), ["sync_change.target_quantity"]
+    while further:
+        name = further.pop()
+        way.add(name)
+        further += tables.MADE_OF.get(name, ())
+    assert {*tables.ROWS, "product_facility.minimum_stock", "virtual_queue_item.quantity"} <= way
 
 
 def test_stages_import_one_way_only() -> None:

@@ -3,11 +3,18 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from hotwax_inventory.files import inbox
 from hotwax_inventory.files.inbox import Event
+from hotwax_inventory.imports.shopify_levels import Shop, last_read
+from hotwax_inventory.imports.shopify_reset import SyncInventory, register_read
+from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.dagster_dev import until
+from hotwax_inventory_tests.test_webhook import free_port, serving
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
 # beyond 2^53, where two neighbours are the same number to whoever reads numbers as floating point
@@ -34,10 +41,13 @@ OTHER,10001,{TEE_S}
 
 
 @pytest.fixture
-def place(empty_place: Place) -> Place:
-    """A place whose shop SHOP is master of its stock."""
+def place(empty_place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A place whose shop SHOP is master of its stock, and whose shop OTHER is not."""
     for name, content in REFERENCE.items():
         empty_place.write_reference(name, content)
+    httpx.post(f"{empty_place.simulator.addresses.shopify_url}/simulator/reload")
+    for name, value in empty_place.simulator.environment().items():
+        monkeypatch.setenv(name, value)
     empty_place.succeed("load_reference")
     return empty_place
 
@@ -152,3 +162,167 @@ def test_an_update_that_comes_again_is_one_update(place: Place) -> None:
     imported(place, other, event("c", body(item=1)), event("a", body(), shop="OTHER"))
     assert [log[2] for log in place.logs()] == [2, 2]
     assert place.rows("select count(*) from inventory_item_detail") == [(1,)]
+
+
+def show(place: Place, minutes: float, *levels: tuple[int, int, int, int]) -> None:
+    """What SHOP shows from now on, at that time by its own clock: item, location, available, committed. All else is gone."""
+    shops = place.simulator.shops
+    shops.now = lambda: moment(minutes)
+    with shops.transaction() as db:
+        db.execute("delete from level where shop_id = 'SHOP'")
+    for item, location, available, committed in levels:
+        shops.add_item("SHOP", item, f"SKU-{item}")
+        shops.set_level("SHOP", item, location, available, committed)
+
+
+def test_a_whole_read_resets_qoh_by_what_is_on_hand_at_the_time_of_the_read(place: Place) -> None:
+    imported(
+        place,
+        event("before", body(available=1, minutes=-5)),
+        event("after", body(TEE_M, BROOKLYN, 2, 5)),
+        event("gone from the shop", body(TEE_M, BROADWAY, 8)),
+    )
+    levels = [(TEE_S, BROADWAY, 7, 2), (TEE_M, BROOKLYN, 20, 3), (TEE_S, BROOKLYN, 0, 0), (GIFT_KIT, BROADWAY, 5, 0)]
+    show(place, 0, *levels, (TEE_S, AGGREGATE, 99, 0), (TEE_S + 9, BROADWAY, 4, 0))
+    place.succeed("sync_inventory_from_shopify", shop="SHOP")
+    # what came after the read stands, and moves both counters as it did
+    assert place.stock() == {
+        ("10001", "BROADWAY"): (9, 9),
+        ("10002", "BROOKLYN"): (2, 2),
+        ("10001", "BROOKLYN"): (0, 0),
+        ("10002", "BROADWAY"): (8, 8),
+    }
+    assert place.logs()[1][1:] == ("finished", 6, 0, 3)
+    assert place.rows("select effective_at, config_id from data_manager_log where log_id = 2") == [
+        (moment(0), "SYNC_SHOPIFY_INV")
+    ]
+    show(place, 60, *levels)
+    place.succeed("sync_inventory_from_shopify", {"shopify_inventory_reset": {"includeAll": False}}, shop="SHOP")
+    assert place.logs()[2][1:] == ("finished", 4, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "times", "is_read"),
+    [("bulk_failed", 2, True), ("bulk_partial", 9, False), ("cut_last_line", 1, True), ("bulk_expired", 9, False)],
+)
+def test_a_read_that_is_not_whole_changes_nothing_and_is_begun_again(
+    place: Place, kind: str, times: int, is_read: bool
+) -> None:
+    show(place, 0, (TEE_S, BROADWAY, 7, 0))
+    place.simulator.faults.add(Fault("bulkOperationRunQuery", kind, times=times))
+    result = place.run("sync_inventory_from_shopify", shop="SHOP")
+    assert result.success is is_read
+    assert place.stock() == ({("10001", "BROADWAY"): (7, 7)} if is_read else {})
+    if not is_read:
+        assert place.logs() == []
+        assert "Nothing was changed" in place.failure(result)
+
+
+def test_a_read_is_registered_once_and_may_be_left_to_the_queue(place: Place) -> None:
+    show(place, 0, (TEE_S, BROADWAY, 7, 0))
+    place.succeed("sync_inventory_from_shopify", {"shopify_inventory_reset": {"scheduleNow": False}}, shop="SHOP")
+    assert place.stock() == {}
+    assert place.logs()[0][1:3] == ("pending", 1)
+    place.succeed("process_bulk_imported_files", {"data_manager_log": {"config_id": "RESET_INVENTORY"}})
+    assert place.stock() == {}
+    place.succeed("process_bulk_imported_files")
+    assert place.stock() == {("10001", "BROADWAY"): (7, 7)}
+    with Warehouse().transaction() as connection:
+        read, shop = last_read("SHOP", connection), Shop("SHOP", "", "STORE", "shopify", "exclude")
+        assert register_read(shop, read, SyncInventory.model_validate({}), "again", connection) == (1, {})
+    assert len(place.logs()) == 1
+
+
+def test_what_another_master_shows_is_recorded_and_never_applied(place: Place) -> None:
+    place.succeed("sync_inventory_from_shopify", shop="OTHER")
+    assert place.rows("select count(*) > 0 from shopify_inventory_level where shop_id = 'OTHER'") == [(True,)]
+    assert place.logs()[0][1] == "finished"
+    assert place.logs()[0][2] == place.logs()[0][4] > 0
+    # so is a read that waits while its shop gets another master
+    show(place, 0, (TEE_S, BROADWAY, 7, 0))
+    place.succeed("sync_inventory_from_shopify", {"shopify_inventory_reset": {"schedule_now": False}}, shop="SHOP")
+    place.write_reference("shopify_shop", REFERENCE["shopify_shop"].replace("shopify,", "hotwax,"))
+    place.succeed("load_reference")
+    place.succeed("process_bulk_imported_files")
+    assert place.logs()[1][1:] == ("finished", 1, 0, 1)
+    assert place.stock() == {}
+
+
+def subscriptions(place: Place) -> list[str]:
+    return [uri for (uri,) in place.simulator.shops.rows("select uri from webhook_subscription order by number")]
+
+
+def test_the_subscription_is_made_once_kept_up_and_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = "https://hooks.example.com/webhooks/shopify/SHOP"
+
+    def switched(**config: str) -> bool:
+        """Whether the subscription was still there."""
+        result = place.succeed("webhook_subscription", {"shopify_webhook_subscription": config}, shop="SHOP")
+        (check,) = result.get_asset_check_evaluations()
+        return check.passed
+
+    result = place.run("webhook_subscription", shop="SHOP")
+    assert "WEBHOOK_CALLBACK_URL is not set" in place.failure(result)
+    monkeypatch.setenv("WEBHOOK_CALLBACK_URL", "https://hooks.example.com/webhooks/shopify/")
+    assert [switched(), switched(), subscriptions(place)] == [True, True, [ours]]
+    with place.simulator.shops.transaction() as db:
+        db.execute("delete from webhook_subscription")
+    assert [switched(action="check"), subscriptions(place)] == [False, [ours]]
+    elsewhere = "https://elsewhere.example.com/SHOP"
+    assert [switched(callback_url=elsewhere), subscriptions(place)] == [True, [elsewhere]]
+    assert [switched(action="unsubscribe", callback_url=elsewhere), subscriptions(place)] == [True, []]
+    assert [switched(action="check"), subscriptions(place)] == [True, []]
+    assert [switched(), subscriptions(place)] == [True, [ours]]
+
+
+def sent(place: Place, status: int) -> list[tuple[str, int]]:
+    """(webhook id, available) of the deliveries that were answered so; 0: not at all."""
+    calls = [call for call in place.simulator.shops.calls if call.root_field == "webhooks" and call.status == status]
+    return [(call.version, json.loads(call.summary)["available"]) for call in calls]
+
+
+def test_a_sale_reaches_the_ledger_whatever_happens_to_its_webhook_on_the_way(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shops, faults, port = place.simulator.shops, place.simulator.faults, free_port()
+    monkeypatch.setenv("WEBHOOK_CALLBACK_URL", f"http://127.0.0.1:{port}/webhooks/shopify")
+    shops.add_item("SHOP", TEE_S, "TEE-S")
+    shops.set_level("SHOP", TEE_S, BROADWAY, 10)
+    place.simulator.deliveries.time_scale = 0.01
+    place.succeed("webhook_subscription", shop="SHOP")
+
+    def sell(minutes: float, fault: Fault | None = None) -> None:
+        """A sale, whose webhook is sent at once unless it is late."""
+        before, now = len(shops.calls), moment(minutes)
+        shops.now = lambda: now
+        if fault:
+            faults.add(fault)
+        shops.sell("SHOP", TEE_S, BROADWAY, 1)
+        held = "select count(*) from webhook_delivery where body is not null and attempts = 0"
+        until(lambda: len(shops.calls) > before or shops.rows(held) != [(0,)], "the webhook was sent, or is held back")
+
+    # nobody answers: the same payload comes again, after the one of a later sale
+    sell(0)
+    assert sent(place, 0)[0][1] == 9
+    with serving(port):
+        sell(1)
+        sell(2, Fault("webhooks", "duplicate"))
+        sell(3, Fault("webhooks", "late", value=200))
+        sell(4)
+        until(lambda: {9, 8, 7, 6, 5} <= {available for _, available in sent(place, 200)}, "all have arrived")
+    arrived = [available for _, available in sent(place, 200)]
+    assert {webhook_id for webhook_id, available in sent(place, 200) if available == 9} == {sent(place, 0)[0][0]}
+    assert arrived.count(7) == 2
+    assert arrived.index(6) > arrived.index(5)
+    place.succeed("import_webhook_updates")
+    assert place.stock() == {("10001", "BROADWAY"): (5, 5)}
+    assert sorted(place.rows("select available, disposition from shopify_webhook_update")) == [
+        (available, "applied") for available in (5, 6, 7, 8, 9)
+    ]
+    # a receiver that never answers loses its subscription, which the daily check makes again
+    place.simulator.deliveries.time_scale = 0.0
+    sell(5)
+    until(lambda: not subscriptions(place), "the subscription is gone")
+    result = place.succeed("webhook_subscription", {"shopify_webhook_subscription": {"action": "check"}}, shop="SHOP")
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [False]
+    assert len(subscriptions(place)) == 1

@@ -182,11 +182,15 @@ def test_what_cannot_be_written_is_not_acknowledged(caller: Caller, monkeypatch:
 # --- the receiver as a server of its own
 
 
-@contextmanager
-def serving() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A receiver in a process of its own, and its address."""
+def free_port() -> int:
     with bound_socket(0) as free:
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+@contextmanager
+def serving(port: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A receiver in a process of its own, and its address."""
+    port = port or free_port()
     command = [sys.executable, "-m", "uvicorn", "hotwax_inventory.webhook:app", "--port", str(port), "--no-access-log"]
     process = subprocess.Popen(command, cwd=Path(webhook.__file__).parents[1], stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"

@@ -21,7 +21,7 @@ from filelock import FileLock
 from hotwax_inventory import settings
 from hotwax_inventory.files.inbox import sync_folder
 from hotwax_inventory.files.sources import Feed
-from hotwax_inventory.resources import Sftp, Warehouse
+from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk
 from hotwax_inventory.sftp import FileChanged, RemoteFile, SftpRefused, SftpSession
 
 UNFINISHED_SUFFIXES = (".tmp", ".part", ".filepart", ".writing")
@@ -82,7 +82,7 @@ def ready_files(source: Source, session: SftpSession) -> tuple[list[RemoteFile],
 def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehouse) -> Landing:
     """Fetch, register and archive every ready file of the source, oldest first; waits once for files that need a second look.
 
-    Raises MissingFile for a path that is not there, SftpUnavailable, SftpRefused."""
+    Raises MissingFile for a path that is not there, SftpUnavailable, SftpRefused, DiskNearlyFull."""
     landing = Landing()
     log = dg.get_dagster_logger()
     _remove_what_killed_runs_left(_landing_folder(source.config_id))
@@ -100,6 +100,7 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
             if start:
                 log.info(f"{start} of {len(ready)} files landed.")
             batch = ready[start : start + FILES_PER_REGISTRATION]
+            require_free_disk(sum(file.size_bytes for file in batch))
             landed = list(_fetched(feed, source, batch, session, landing.left))
             _register(feed, source, landed, looked_at, run_id, warehouse, landing)
             _archive(source, [file.remote for file in landed], session, warehouse)

@@ -3,6 +3,7 @@
 A read counts only when it is complete (line count and byte count as Shopify states them); anything else changes nothing."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,20 @@ import duckdb
 from hotwax_inventory import settings, shopify_documents, tables
 from hotwax_inventory.imports.reference import SHOPS
 from hotwax_inventory.imports.rows import sql_text
-from hotwax_inventory.resources import Shopify, Warehouse
-from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyUnavailable
+from hotwax_inventory.resources import Shopify, Warehouse, require_free_disk
+from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
 READ_ATTEMPTS = 3
+# What DuckDB says of a line that is no JSON, or has no level where one should be.
+UNREADABLE = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.ConstraintException)
 
 
 class IncompleteRead(RuntimeError):
     """Shopify's result is not whole; nothing of it was used."""
+
+
+class NothingRead(RuntimeError):
+    """There is no complete read of the shop's levels."""
 
 
 class UnknownShop(ValueError):
@@ -37,17 +44,54 @@ class Shop:
     facility_group_mode: str
 
 
+FOUND = """
+select shop_id, coalesce(shop_domain, ''), product_store_id, inventory_master, shopify_facility_group_mode
+from shopify_shop
+"""
+
+
 def find_shop(shop_id: str, warehouse: Warehouse) -> Shop:
     """The shop of a partition. Raises UnknownShop."""
     with warehouse.transaction() as connection:
-        found = connection.execute(
-            "select shop_id, coalesce(shop_domain, ''), product_store_id, inventory_master, shopify_facility_group_mode "
-            "from shopify_shop where shop_id = $shop_id",
-            {"shop_id": shop_id},
-        ).fetchall()
+        found = connection.execute(f"{FOUND} where shop_id = $shop_id", {"shop_id": shop_id}).fetchall()
     if not found:
         raise UnknownShop(f"Shop {shop_id} is not in shopify_shop.csv. Add it there and run load_reference.")
     return Shop(*found[0])
+
+
+def find_publishing_shops(warehouse: Warehouse) -> list[Shop]:
+    """The shops whose numbers are written, not read, and of which we know what they carry."""
+    with warehouse.transaction() as connection:
+        found = connection.execute(
+            f"{FOUND} where inventory_master = 'hotwax' and shop_id in (select shop_id from shopify_bulk_read) order by shop_id"
+        ).fetchall()
+    return [Shop(*row) for row in found]
+
+
+@dataclass(frozen=True)
+class Read:
+    """The last complete bulk read of a shop."""
+
+    operation_id: str
+    started_at: datetime
+    completed_at: datetime
+    object_count: int
+    level_count: int
+    size_bytes: int
+
+
+def last_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Read:
+    """The read that the shop's snapshot comes from. Raises NothingRead."""
+    found = connection.execute(
+        "select bulk_operation_id, started_at, completed_at, object_count, level_count, size_bytes "
+        "from shopify_bulk_read where shop_id = $shop_id",
+        {"shop_id": shop_id},
+    ).fetchall()
+    if not found:
+        raise NothingRead(
+            f"Shop {shop_id} was never read. Materialise shopify_inventory_level for it first, or run the whole job."
+        )
+    return Read(*found[0])
 
 
 @dg.asset(
@@ -70,6 +114,10 @@ def shopify_inventory_level(
             operation = read_levels(client, lines)
         with warehouse.transaction() as connection:
             count = load_levels(shop.shop_id, operation, lines, connection)
+    except UNREADABLE as error:
+        raise IncompleteRead(
+            f"A line of Shopify's result is not as it should be: {error}. Nothing was changed."
+        ) from error
     finally:
         lines.unlink(missing_ok=True)
     return dg.MaterializeResult(
@@ -85,8 +133,9 @@ def shopify_inventory_level(
 def read_levels(client: ShopifyClient, lines: Path) -> BulkOperation:
     """Run the bulk query and fetch its result into `lines`. A failed or cut read is begun again, a bounded number of times.
 
-    Raises IncompleteRead, ShopifyUnavailable, ShopifyRefused, TooManyOperations."""
+    Raises IncompleteRead, ShopifyUnavailable, ShopifyRefused, TooManyOperations, DiskNearlyFull."""
     log = dg.get_dagster_logger()
+    require_free_disk()
     problem = ""
     for _ in range(READ_ATTEMPTS):
         operation = client.wait(client.run_query(shopify_documents.ALL_LEVELS))
@@ -95,7 +144,8 @@ def read_levels(client: ShopifyClient, lines: Path) -> BulkOperation:
         else:
             try:
                 problem = _fetch(client, operation, lines)
-            except ShopifyUnavailable as error:
+            except (ShopifyUnavailable, ShopifyRefused) as error:
+                # refused: its address has expired in the meantime
                 problem = str(error)
         if not problem:
             return operation
@@ -110,6 +160,7 @@ def _fetch(client: ShopifyClient, operation: BulkOperation, lines: Path) -> str:
     if operation.url is None:
         lines.write_bytes(b"")
         return "" if operation.object_count == 0 else f"{operation.object_count} objects, but no address of a result"
+    require_free_disk(operation.file_size)
     size = client.download(operation.url, lines)
     if size != operation.file_size:
         return f"{size:,} of {operation.file_size:,} bytes arrived"
@@ -182,7 +233,8 @@ def load_levels(shop_id: str, operation: BulkOperation, lines: Path, connection:
         "select count(*) from shopify_inventory_level where shop_id = $shop_id", values
     ).fetchall()[0][0]
     connection.execute(
-        "insert into shopify_bulk_read values ($shop_id, $id, $started::timestamptz, $completed::timestamptz, $objects, $levels)",
+        "insert into shopify_bulk_read values ($shop_id, $id, $started::timestamptz, $completed::timestamptz, $objects, $levels, "
+        "$size)",
         values
         | {
             "id": operation.id,
@@ -190,6 +242,7 @@ def load_levels(shop_id: str, operation: BulkOperation, lines: Path, connection:
             "completed": operation.completed_at or operation.created_at,
             "objects": operation.object_count,
             "levels": count,
+            "size": operation.file_size,
         },
     )
     return count

@@ -11,9 +11,10 @@ import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.files import inbox
+from hotwax_inventory.imports import shopify_reset
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.ledger.fold import apply_events
-from hotwax_inventory.resources import Warehouse, transaction
+from hotwax_inventory.resources import Warehouse, require_free_disk, transaction
 
 # From this share of all keys on, writing the whole state anew is cheaper than merging into it.
 REBUILD_SHARE = 5
@@ -95,12 +96,15 @@ class Waiting:
 
 
 def post_imported(warehouse: Warehouse) -> list[Posted]:
-    """Post every imported file in order of effect, and mark it finished in the same transaction."""
+    """Post every imported file in order of effect, and mark it finished in the same transaction. Raises DiskNearlyFull."""
     posted: list[Posted] = []
     with warehouse.connect() as connection:
         # rows are numbered by now; without regard to their order large writes take two thirds of the time and less memory
         connection.execute("set preserve_insertion_order = false")
-        for batch in _batches(_waiting(connection)):
+        waiting = _waiting(connection)
+        if waiting:
+            require_free_disk()
+        for batch in _batches(waiting):
             with transaction(connection):
                 posted += _post(batch, connection)
         with transaction(connection):
@@ -304,10 +308,15 @@ def _held(log_id: int, connection: duckdb.DuckDBPyConnection) -> bool:
     path, config_id = connection.execute(
         "select remote_path, config_id from data_manager_log where log_id = $log_id", {"log_id": log_id}
     ).fetchall()[0]
+    again = (
+        "run sync_inventory_from_shopify for the shop with approve = true"
+        if config_id == shopify_reset.CONFIG_ID
+        else f'run the import job of {config_id} with paths = ["{path}"] and approve = true'
+    )
     message = (
         f"Held: it would take {zeroed:,} of {stocked:,} keys with stock at its facilities to zero, which is more than "
-        f"{percent} % (RESET_MAX_ZEROED_PERCENT). Nothing of it was applied. If it is right, run the import job of {config_id} "
-        f'with paths = ["{path}"] and approve = true; a newer reset of the same facilities cancels it.'
+        f"{percent} % (RESET_MAX_ZEROED_PERCENT). Nothing of it was applied. If it is right, {again}; a newer reset of the same "
+        "facilities cancels it."
     )
     connection.execute(HELD, {"log_id": log_id, "message": message})
     return True
@@ -498,7 +507,10 @@ def _post_large_reset(file: Waiting, connection: duckdb.DuckDBPyConnection) -> N
             metadata=table.metadata,
         )
         for table, deps in (
-            (tables.INVENTORY_ITEM_DETAIL, ["data_manager_log", *ROWS, "shipment_receipt"]),
+            (
+                tables.INVENTORY_ITEM_DETAIL,
+                ["data_manager_log", *ROWS, "shipment_receipt"],
+            ),
             (tables.INVENTORY_ITEM, ["inventory_item_detail"]),
         )
     ],

@@ -1,31 +1,29 @@
 """Which levels differ from what we promise, and by how much: over the whole shop, or over what has moved."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import duckdb
 
 from hotwax_inventory import settings
+from hotwax_inventory.imports.shopify_levels import last_read
 from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.publish.batch import load_shown
 from hotwax_inventory.publish.guards import share_alarms, snapshot_alarms
-from hotwax_inventory.publish.manifest import HARD_SYNC, Delta, Observation, add_files, store, sync_folder
+from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, add_files, store, sync_folder
 from hotwax_inventory.publish.moved import TOUCHED_SINCE, narrow_to_moved, since_seq
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.shopify import ShopifyClient
 
-Levels = list[tuple[int, int]]
-
-
-class NothingRead(RuntimeError):
-    """There is no complete read of the shop's levels to compare with."""
+# (level, item, location)
+Levels = list[tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
 class Live:
     """Levels read from Shopify just now, which count for more than the snapshot: what was asked for, and what was answered."""
 
-    asked: Levels
+    asked: list[tuple[int, int]]
     shown: dict[tuple[int, int], int]
     upto_seq: int
     read_at: datetime
@@ -127,25 +125,31 @@ where l.shop_id = $shop_id
 """
 
 
-def levels_to_read(scope: Scope, job: str, warehouse: Warehouse) -> tuple[list[tuple[int, int, int]], int]:
-    """(level, item, location) of what must be read live before comparing, and the sequence up to which our numbers are in it.
+def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> tuple[Levels, int]:
+    """What must be read live before comparing, and the sequence up to which our numbers are in it.
 
     Raises NothingRead, UnknownGroup."""
-    with warehouse.transaction() as connection:
-        _require_read(scope.shop.shop_id, connection)
-        (upto_seq,) = connection.execute("select last_value from sequence").fetchall()[0]
-        values = {"shop_id": scope.shop.shop_id}
-        if job == HARD_SYNC:
-            return connection.execute(TOUCHED_SINCE, values).fetchall(), upto_seq
-        since = since_seq(scope, job, connection)
-        if not narrow_to_moved(scope.shop.shop_id, since, connection):
-            return [], upto_seq
-        compare_levels(scope, since, [], {}, False, connection)
-        levels = connection.execute(
-            "select l.shopify_inventory_level_id, l.shopify_inventory_item_id, l.shopify_location_id from compared as c "
-            "join shopify_inventory_level as l using (shopify_inventory_item_id, shopify_location_id) where c.has_moved"
-        ).fetchall()
+    last_read(scope.shop.shop_id, connection)
+    (upto_seq,) = connection.execute("select last_value from sequence").fetchall()[0]
+    values = {"shop_id": scope.shop.shop_id}
+    if job == HARD_SYNC:
+        return connection.execute(TOUCHED_SINCE, values).fetchall(), upto_seq
+    since = since_seq(scope, job, connection)
+    if not narrow_to_moved(scope.shop.shop_id, job, since, connection):
+        return [], upto_seq
+    compare_levels(scope, since, [], {}, False, connection)
+    levels = connection.execute(
+        "select l.shopify_inventory_level_id, l.shopify_inventory_item_id, l.shopify_location_id from compared as c "
+        "join shopify_inventory_level as l using (shopify_inventory_item_id, shopify_location_id) where c.has_moved"
+    ).fetchall()
     return levels, upto_seq
+
+
+def read_live(client: ShopifyClient, levels: Levels, upto_seq: int) -> Live:
+    """What levels show now. Raises ShopifyUnavailable, ShopifyRefused."""
+    read_at = datetime.now(UTC)
+    shown = client.levels([(level, item) for level, item, _ in levels])
+    return Live([(item, location) for _, item, location in levels], shown, upto_seq, read_at)
 
 
 def make_delta(
@@ -156,12 +160,12 @@ def make_delta(
     A hard sync compares the whole snapshot, with `live` in place of what it says of the same levels; the recent job compares only
     what is in `live`. Leaves the temporary table `change`. Raises NothingRead, UnknownGroup."""
     shop_id = scope.shop.shop_id
-    operation, started_at, object_count = _require_read(shop_id, connection)
+    read = last_read(shop_id, connection)
     is_recent = job != HARD_SYNC
     connection.execute("set preserve_insertion_order = false")
     since = since_seq(scope, job, connection)
     if is_recent:
-        narrow_to_moved(shop_id, since, connection)
+        narrow_to_moved(shop_id, job, since, connection)
     (last_value,) = connection.execute("select last_value from sequence").fetchall()[0]
     asked, shown = (live.asked, live.shown) if live else ([], {})
     compare_levels(scope, since, asked, shown, is_recent, connection)
@@ -170,10 +174,11 @@ def make_delta(
     delta = _counted(scope, job, len(asked), connection)
     if is_recent and live is not None:
         observed = Observation(None, live.read_at, live.upto_seq, delta.mapped_count)
-        alarms = share_alarms(delta)
+        # a restock is a person's word for named products at a moment
+        alarms = {} if job == RESTOCK else share_alarms(delta)
     else:
-        observed = Observation(operation, started_at, last_value, delta.mapped_count)
-        alarms = share_alarms(delta) | snapshot_alarms(shop_id, object_count, started_at, connection)
+        observed = Observation(read.operation_id, read.started_at, last_value, delta.mapped_count)
+        alarms = share_alarms(delta) | snapshot_alarms(shop_id, read.object_count, read.started_at, connection)
     prefix = f"{sync_folder(shop_id, delta.sync_run_id)}/delta"
     files = add_files(delta.sync_run_id, run_id, prefix, scope.publication.changes_per_line, connection)
     delta = replace(delta, alarms=alarms, files=files)
@@ -183,22 +188,10 @@ def make_delta(
     return delta
 
 
-def _require_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> tuple[str, datetime, int]:
-    read = connection.execute(
-        "select bulk_operation_id, started_at, object_count from shopify_bulk_read where shop_id = $shop_id",
-        {"shop_id": shop_id},
-    ).fetchall()
-    if not read:
-        raise NothingRead(
-            f"Shop {shop_id} was never read. Materialise shopify_inventory_level for it first, or run hard_sync."
-        )
-    return read[0]
-
-
 def compare_levels(
     scope: Scope,
     since: int,
-    asked: Levels,
+    asked: list[tuple[int, int]],
     shown: dict[tuple[int, int], int],
     live_only: bool,
     connection: duckdb.DuckDBPyConnection,

@@ -5,7 +5,8 @@ A level that others have moved and a sync has mended since is one, too: it says 
 import duckdb
 
 from hotwax_inventory import tables
-from hotwax_inventory.publish.compare import NothingRead, compare_levels
+from hotwax_inventory.imports.shopify_levels import last_read
+from hotwax_inventory.publish.compare import compare_levels
 from hotwax_inventory.publish.target import TARGET, Scope, narrow
 from hotwax_inventory.reconcile.verification import CAUSE
 
@@ -125,10 +126,7 @@ left join inventory_drift as o
 def report_drift(scope: Scope, connection: duckdb.DuckDBPyConnection) -> int:
     """Bring the shop's rows of `inventory_drift` up to date; how many levels were compared. Raises NothingRead, UnknownGroup."""
     shop = {"shop_id": scope.shop.shop_id}
-    if connection.execute("select 1 from shopify_bulk_read where shop_id = $shop_id", shop).fetchall() == []:
-        raise NothingRead(
-            f"Shop {scope.shop.shop_id} was never read. Run hard_sync, or materialise shopify_inventory_level for it."
-        )
+    last_read(scope.shop.shop_id, connection)
     compare_levels(scope, -1, [], {}, False, connection)
     (compared,) = connection.execute("select count(*) from compared").fetchall()[0]
     connection.execute(CANDIDATE, shop)

@@ -6,10 +6,7 @@ from pathlib import Path
 import duckdb
 
 from hotwax_inventory import settings
-from hotwax_inventory.imports.rows import sql_text
-
-# A text that begins so is worked out by spreadsheets (CWE-1236); one that is a number is not.
-FORMULA = r"regexp_matches({0}, '^[=+\-@\t\r]') and try_cast({0} as double) is null"
+from hotwax_inventory.imports.rows import sql_text, without_formula
 
 
 def write_csv(
@@ -32,7 +29,7 @@ def write_csv(
         for _, kind, *_ in connection.execute(f"select * from ({sql}) limit 0", values or {}).description or []
     ]
     cells = [
-        f"if({FORMULA.format(alias)}, '''' || {alias}, {alias})" if kind in ("VARCHAR", "STRING") else alias
+        without_formula(alias) if kind in ("VARCHAR", "STRING") else alias
         for alias, kind in zip(aliases, types, strict=True)
     ]
     shown = ", ".join(f'{value} as "{title}"' for value, title in zip(cells, titles, strict=True))

@@ -77,7 +77,7 @@ order by abs(s.available - t.meant_quantity) desc nulls first, t.product_id, t.f
     group_name="reconcile",
     kinds={"shopify"},
     partitions_def=SHOPS,
-    deps=["hard_sync_upload", "recent_change_upload"],
+    deps=["shopify_levels", "hard_sync_upload", "recent_change_upload"],
     metadata=tables.SYNC_CHANGE.metadata,
 )
 def sync_verification(

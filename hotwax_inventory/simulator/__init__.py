@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 from hotwax_inventory.simulator.process import Addresses, ensure_running, running, webhook_secret
 
 if TYPE_CHECKING:
+    from hotwax_inventory.simulator.deliveries import WebhookDeliveries
     from hotwax_inventory.simulator.faults import Faults
     from hotwax_inventory.simulator.service import Service
     from hotwax_inventory.simulator.shop_store import ShopStore
@@ -60,6 +61,11 @@ class Simulator:
     @bulk_delay_seconds.setter
     def bulk_delay_seconds(self, seconds: float) -> None:
         self._service.workers.delay_seconds = seconds
+
+    @property
+    def deliveries(self) -> "WebhookDeliveries":
+        """The webhooks on their way."""
+        return self._service.deliveries
 
     @property
     def _service(self) -> "Service":

@@ -23,7 +23,7 @@ POST   /simulator/edit    shop, sku, location_id, available   a merchant edits t
 POST   /simulator/bucket  shop, maximum, restore_rate         another cost bucket, full
 POST   /simulator/reload                               add what is new in the reference files
 GET    /simulator/faults                               faults that wait
-POST   /simulator/faults  where, kind, at_call, times, value, only   add one
+POST   /simulator/faults  where, kind, at_call, times, value, only   add one (webhooks: duplicate, late, lost)
 DELETE /simulator/faults                               forget all
 
 POST bodies are JSON. The Admin API of shop SHOP begins at /SHOP/admin.

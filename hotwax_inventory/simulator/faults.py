@@ -38,7 +38,8 @@ BULK_KINDS = frozenset(
     }
 )
 SFTP_KINDS = frozenset({"disconnect_at_byte", "slow", "fail", "short_read", "grow_while_reading", "wrong_size"})
-KINDS = HTTP_KINDS | MUTATION_KINDS | BULK_KINDS | SFTP_KINDS
+WEBHOOK_KINDS = frozenset({"duplicate", "late", "lost"})
+KINDS = HTTP_KINDS | MUTATION_KINDS | BULK_KINDS | SFTP_KINDS | WEBHOOK_KINDS
 
 SFTP_KINDS_BY_PLACE = {
     "sftp.open": frozenset({"fail", "slow"}),
@@ -50,6 +51,7 @@ SFTP_KINDS_BY_PLACE = {
 
 KINDS_BY_PLACE = {
     **SFTP_KINDS_BY_PLACE,
+    "webhooks": WEBHOOK_KINDS,
     **dict.fromkeys(("staged", "results", "oauth"), HTTP_KINDS - {"throttled", "other_version"}),
     **dict.fromkeys(
         ("inventoryAdjustQuantities", "inventorySetQuantities", "inventoryActivate"), HTTP_KINDS | MUTATION_KINDS
@@ -64,7 +66,7 @@ FaultValue = int | float | str | None
 class Fault:
     """One misbehaviour.
 
-    `where` is a root field's name, `staged`, `results`, `oauth` or a key of SFTP_KINDS_BY_PLACE (`sftp.read` counts
+    `where` is a root field's name, `staged`, `results`, `oauth`, `webhooks` or a key of SFTP_KINDS_BY_PLACE (`sftp.read` counts
     files opened for reading, not packets). It strikes at the `at_call`-th matching call from now and at the `times - 1`
     calls after it; `at_call` 0 strikes at every one until removed. `only` narrows it to calls whose shop id or remote
     path contains that text. What `value` means depends on the kind: seconds, bytes, lines, an error code, a version.

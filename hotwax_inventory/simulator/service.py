@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from hotwax_inventory.simulator.bulk import BulkOperations
 from hotwax_inventory.simulator.bulk_worker import BulkWorkers
 from hotwax_inventory.simulator.control import Control
+from hotwax_inventory.simulator.deliveries import WebhookDeliveries
 from hotwax_inventory.simulator.execution import Executor
 from hotwax_inventory.simulator.faults import Faults
 from hotwax_inventory.simulator.http_server import HttpServer, bound_socket
@@ -41,6 +42,7 @@ class Service:
         self.shops = ShopStore(directory / "shops.sqlite")
         seed(self.shops, reference_dir)
         self._storage = Storage(self.shops, directory)
+        self.deliveries = WebhookDeliveries(self.shops, self.faults, self._identity.webhook_secret)
         bulk = BulkOperations(self.shops, self._storage, self.faults, schema_file)
         executor = Executor(
             inventory=InventoryMutations(self.shops, self.faults),
@@ -90,6 +92,7 @@ class Service:
             webhook_secret=self._identity.webhook_secret,
         )
         self.workers.resume()
+        self.deliveries.start()
         write_atomically(self._directory / ADDRESSES_FILE, addresses.text())
         return addresses
 
@@ -98,6 +101,7 @@ class Service:
         (self._directory / ADDRESSES_FILE).unlink(missing_ok=True)
         if self._http is not None:
             self._http.stop()
+        self.deliveries.stop()
         self.workers.stop()
         self._sftp.stop()
         self.shops.close()

@@ -88,6 +88,8 @@ class ShopStore(Database):
         self.calls: list[Call] = []
         self.scopes: dict[str, Sequence[str]] = {}
         self._buckets: dict[str, Bucket] = {}
+        # hears of each change, within its transaction: shop, and the levels (item, location) that have moved
+        self.changed: Callable[[str, Iterable[tuple[int, int]]], None] = lambda shop_id, levels: None
 
     def add_shop(self, shop_id: str, shop_domain: str | None = None) -> None:
         """Open a shop, unless it is there."""
@@ -239,6 +241,7 @@ class ShopStore(Database):
     ) -> None:
         """Move quantities by (item id, location id, name, delta), make missing levels, and write the journal."""
         now = self.timestamp()
+        moved: dict[tuple[int, int], None] = {}
         with self.transaction() as db:
             for item_id, location_id, name, delta in changes:
                 if name not in QUANTITY_COLUMNS:
@@ -252,6 +255,8 @@ class ShopStore(Database):
                     db.execute(NEW_LEVEL, [*level, 0, now])
                     db.execute(move, [delta, now, *level])
                 db.execute(JOURNAL, [*level, name, delta, source, idempotency_key, group_id, now])
+                moved[item_id, location_id] = None
+            self.changed(shop_id, moved)
 
     def sell(self, shop_id: str, item_id: int, location_id: int, quantity: int) -> None:
         """An order is placed: available falls, committed rises, on hand stays."""

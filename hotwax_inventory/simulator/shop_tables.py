@@ -43,5 +43,9 @@ create table if not exists webhook_subscription (
     number integer primary key, shop_id text, topic text, uri text, format text, name text, filter text,
     include_fields text, created_at text
 );
+create table if not exists webhook_delivery (
+    number integer primary key, shop_id text, subscription integer, item_id integer, location_id integer,
+    webhook_id text, event_id text, triggered_at text, body text, attempts integer not null default 0, due_at real
+);
 create table if not exists access_token (token text primary key, shop_id text, expires_at text);
 """

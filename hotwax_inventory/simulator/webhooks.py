@@ -1,4 +1,4 @@
-"""Webhook subscriptions of the shops; they are stored and listed, delivery is not here."""
+"""Webhook subscriptions of the shops; what is sent to them is in `simulator.deliveries`."""
 
 import json
 import re

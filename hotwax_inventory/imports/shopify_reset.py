@@ -1,0 +1,224 @@
+"""The daily read of a shop that is master of its stock: units on hand reset QOH, as one snapshot at the time of the read.
+
+The levels themselves are read by `imports.shopify_levels`. A read is registered like a landed file, once, whatever becomes of the
+run; that of another shop is registered as finished without a row, for the drift report alone (design 8.10)."""
+
+import json
+from typing import Any
+
+import dagster as dg
+import duckdb
+from pydantic import Field, model_validator
+
+from hotwax_inventory import settings, tables
+from hotwax_inventory.imports.reference import SHOPS
+from hotwax_inventory.imports.shopify_levels import Read, Shop, find_shop, last_read
+from hotwax_inventory.imports.summary import markdown_table
+from hotwax_inventory.resources import Warehouse
+
+CONFIG_ID = "SYNC_SHOPIFY_INV"
+
+
+class SyncInventory(dg.Config):
+    """Parameters of HotWax's job `Sync Inventory from Shopify`. HotWax's own spellings are understood beside ours."""
+
+    include_all: bool = Field(
+        True, description="false: only levels that Shopify has changed since the shop's last read that was applied"
+    )
+    schedule_now: bool = Field(
+        True, description="false: register the read only, process_bulk_imported_files does the rest"
+    )
+    approve: bool = Field(
+        False, description="apply the read although it looks wrong, as an earlier one did that is held"
+    )
+    includeAll: bool | None = Field(None, description="HotWax's spelling of include_all")
+    scheduleNow: bool | None = Field(None, description="HotWax's spelling of schedule_now")
+
+    @model_validator(mode="before")
+    @classmethod
+    def hotwax_spellings(cls, values: dict[str, object]) -> dict[str, object]:
+        spellings = {"includeAll": "include_all", "scheduleNow": "schedule_now"}
+        return values | {ours: values[theirs] for theirs, ours in spellings.items() if values.get(theirs) is not None}
+
+
+# Every level of the snapshot with what it needs to become a reset. A read is not of one moment, hence the five minutes, which
+# are HotWax's `buffertime` (HotWax reference 3.10).
+LEVEL = """
+select
+    l.rowid + 1 as line_number,
+    l.shopify_inventory_item_id,
+    l.shopify_location_id,
+    l.on_hand as quantity,
+    m.product_id,
+    f.facility_id,
+    case
+        when not l.tracked or l.on_hand is null then 'not_tracked'
+        when o.facility_id is null then 'location_not_mapped'
+        when f.facility_id is null or f.parent_facility_type_id = 'VIRTUAL_FACILITY' then 'location_without_stock'
+        when m.product_id is null then 'item_not_matched'
+        when $kits_are_derived and p.product_type_id = 'MARKETING_PKG_PICK' then 'kit'
+        when l.updated_at < $since::timestamptz - interval 5 minutes then 'not_changed'
+    end as skipped
+from shopify_inventory_level as l
+left join shopify_shop_location as o on o.shop_id = l.shop_id and o.shopify_location_id = l.shopify_location_id
+left join facility as f on f.facility_id = o.facility_id
+left join (from shopify_shop_product where shop_id = $shop_id) as m
+    on m.shopify_inventory_item_id = l.shopify_inventory_item_id
+left join product as p on p.product_id = m.product_id
+where l.shop_id = $shop_id
+"""
+
+ACCEPTED = f"""
+insert into shopify_inventory_reset by name
+select
+    $log_id as log_id, line_number, $shop_id as shop_id, shopify_inventory_item_id, shopify_location_id, product_id, facility_id,
+    quantity
+from ({LEVEL})
+where skipped is null
+"""
+
+SKIPPED = f"select skipped, count(*) from ({LEVEL}) where skipped is not null group by skipped order by skipped"
+
+# The last read whose rows went to the ledger.
+SINCE = """
+select max(effective_at)
+from data_manager_log
+where config_id = $config_id
+    and json_extract_string(parameters, '$.shop_id') = $shop_id
+    and status_id in ('imported', 'finished', 'finished_with_errors')
+    and ignored_record_count < total_record_count
+"""
+
+# `levels` comes before `webhooks`, so that of a read and a webhook of one second the webhook counts: it cannot be too old.
+REGISTERED = """
+insert into data_manager_log by name
+select
+    $log_id as log_id,
+    $config_id as config_id,
+    $operation_id as remote_path,
+    'levels-' || $shop_id || '-' || split_part($operation_id, '/', -1) as file_name,
+    $completed_at as remote_modified_at,
+    $size_bytes as size_bytes,
+    '' as sha256,
+    '' as landed_path,
+    'pending' as status_id,
+    $levels::bigint as total_record_count,
+    0 as failed_record_count,
+    $levels - (select count(*) from shopify_inventory_reset where log_id = $log_id) as ignored_record_count,
+    $started_at as effective_at,
+    current_timestamp as registered_at,
+    $run_id as run_id,
+    'SHOPIFY' as property_resource,
+    $parameters as parameters
+"""
+
+
+def register_read(
+    shop: Shop, read: Read, config: SyncInventory, run_id: str, connection: duckdb.DuckDBPyConnection
+) -> tuple[int, dict[str, int]]:
+    """Register the shop's last read, with its levels as rows where the shop is master; its log_id, and levels skipped by reason.
+
+    A read that is registered already stays as it is."""
+    known = connection.execute(
+        "select log_id from data_manager_log where config_id = $config_id and remote_path = $operation_id "
+        "and json_extract_string(parameters, '$.shop_id') = $shop_id",
+        {"config_id": CONFIG_ID, "operation_id": read.operation_id, "shop_id": shop.shop_id},
+    ).fetchall()
+    if known:
+        return known[0][0], {}
+    log_id = connection.execute("select coalesce(max(log_id), 0) + 1 from data_manager_log").fetchall()[0][0]
+    skipped: dict[str, int] = {}
+    if shop.inventory_master == "shopify":
+        skipped = _accept(shop.shop_id, read, config, log_id, connection)
+    approve = "true" if config.approve else None
+    connection.execute(
+        REGISTERED,
+        {
+            "log_id": log_id,
+            "config_id": CONFIG_ID,
+            "shop_id": shop.shop_id,
+            "operation_id": read.operation_id,
+            "started_at": read.started_at,
+            "completed_at": read.completed_at,
+            "size_bytes": read.size_bytes,
+            "levels": read.level_count,
+            "run_id": run_id,
+            "parameters": json.dumps({"shop_id": shop.shop_id, "approve": approve}),
+        },
+    )
+    return log_id, skipped
+
+
+def _accept(
+    shop_id: str, read: Read, config: SyncInventory, log_id: int, connection: duckdb.DuckDBPyConnection
+) -> dict[str, int]:
+    """Make the levels of the snapshot rows; those skipped by reason, which are not looked for when there are none."""
+    connection.execute("set preserve_insertion_order = false")
+    since = connection.execute(SINCE, {"config_id": CONFIG_ID, "shop_id": shop_id}).fetchall()[0][0]
+    values: dict[str, Any] = {
+        "shop_id": shop_id,
+        "kits_are_derived": settings.kits_from_components(),
+        "since": None if config.include_all else since,
+    }
+    connection.execute(ACCEPTED, values | {"log_id": log_id})
+    rows = connection.execute(
+        "select count(*) from shopify_inventory_reset where log_id = $log_id", {"log_id": log_id}
+    ).fetchall()[0][0]
+    return {} if rows == read.level_count else dict(connection.execute(SKIPPED, values).fetchall())
+
+
+# Whether a shop is master is asked when its read is worked, which may be later than its registration.
+WORKED = """
+update data_manager_log as l
+set
+    status_id = if(w.is_master, 'imported', 'finished'),
+    ignored_record_count = if(w.is_master, l.ignored_record_count, l.total_record_count),
+    started_at = current_timestamp,
+    finished_at = if(w.is_master, null, current_timestamp),
+    run_id = $run_id,
+    message = if(w.is_master, null, 'Recorded only: Shopify is not the master of this shop (inventory_master).')
+from (
+    select p.log_id, coalesce(s.inventory_master = 'shopify', false) as is_master
+    from data_manager_log as p
+    left join shopify_shop as s on s.shop_id = json_extract_string(p.parameters, '$.shop_id')
+    where p.config_id = $config_id and p.status_id = 'pending'
+) as w
+where l.log_id = w.log_id and l.log_id = coalesce($log_id, l.log_id)
+"""
+
+
+def work_reads(run_id: str, connection: duckdb.DuckDBPyConnection, log_id: int | None = None) -> None:
+    """Hand registered reads to the ledger, all or one; those of shops that are not master end here."""
+    connection.execute(WORKED, {"config_id": CONFIG_ID, "run_id": run_id, "log_id": log_id})
+
+
+@dg.asset(
+    group_name="imports",
+    kinds={"duckdb"},
+    partitions_def=SHOPS,
+    deps=["shopify_inventory_level", "shopify_shop_product", "shopify_shop", "shopify_shop_location"],
+    metadata=tables.SHOPIFY_INVENTORY_RESET.metadata,
+)
+def shopify_inventory_reset(
+    context: dg.AssetExecutionContext, config: SyncInventory, warehouse: Warehouse
+) -> dg.MaterializeResult:
+    """One level of a shop that is master of its stock: the units on hand that a whole read has found, which reset QOH."""
+    shop = find_shop(context.partition_key, warehouse)
+    with warehouse.transaction() as connection:
+        read = last_read(shop.shop_id, connection)
+        log_id, skipped = register_read(shop, read, config, context.run.run_id, connection)
+        if config.schedule_now:
+            work_reads(context.run.run_id, connection, log_id)
+        rows, status = connection.execute(
+            "select total_record_count - ignored_record_count, status_id from data_manager_log where log_id = $log_id",
+            {"log_id": log_id},
+        ).fetchall()[0]
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/partition_row_count": rows,
+            "levels": read.level_count,
+            "status": status,
+            "bulk_operation": read.operation_id,
+            "left_out": markdown_table(("reason", "levels"), list(skipped.items())),
+        }
+    )

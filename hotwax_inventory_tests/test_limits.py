@@ -1,0 +1,109 @@
+"""What is kept goes when its time has come, and not before nobody needs it; a disk that is nearly full stops a run in time."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from hotwax_inventory import automation, retention
+from hotwax_inventory.resources import Warehouse
+from hotwax_inventory_tests.conftest import Place
+
+HEADER = "Item,externalFacilityId,availableQty,idValue\n"
+A_MONTH_ON = datetime.now(UTC) + timedelta(days=31)
+
+
+def landed(place: Place) -> set[str]:
+    """The names on SFTP of the files whose bytes are still there, and the failed-records files."""
+    names = dict(place.rows("select landed_path, file_name from data_manager_log"))
+    paths = [path for path in (place.home / "landing" / "RESET_INVENTORY").iterdir() if path.suffix == ".csv"]
+    return {names.get(path.relative_to(place.home).as_posix(), path.name.split("Z-")[-1]) for path in paths}
+
+
+def test_landed_files_go_after_their_days_and_what_somebody_needs_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotwax_inventory.ledger.entries.FEWEST_STOCKED_KEYS", 1)
+    now = datetime.now(UTC)
+    place.put_reset("done.csv", f"{HEADER}TEE-S,43,5,501\nNEW,43,1,999\n", now - timedelta(hours=3))
+    place.succeed("import_inventory")
+    place.put_reset("held.csv", f"{HEADER}TEE-S,43,0,501\n", now - timedelta(hours=2))
+    place.succeed("import_inventory")
+    place.put_reset("waits.csv", f"{HEADER}TEE-S,116,5,501\n", now - timedelta(hours=1))
+    place.put_reset("again.csv", f"{HEADER}TEE-S,43,5,501\nNEW,43,1,999\n", now - timedelta(hours=2.5))
+    place.succeed("import_inventory", {"inventory_reset": {"schedule_now": False, "allow_duplicate_content": True}})
+    kept = {"done.csv", "held.csv", "waits.csv", "again.csv", "failed-records-1.csv"}
+    assert landed(place) | {"done.csv"} == kept, "the same content is one file"
+    retention.remove_landed(Warehouse(), A_MONTH_ON)
+    assert landed(place) | {"done.csv"} == kept, "its second arrival still waits"
+    place.succeed("process_bulk_imported_files")
+    assert retention.remove_landed(Warehouse(), A_MONTH_ON - timedelta(days=2)) == 0
+    monkeypatch.setenv("LANDING_KEEP_DAYS", "0")
+    monkeypatch.setenv("RESET_ROWS_KEEP_DAYS", "31")
+    assert retention.remove_landed(Warehouse(), A_MONTH_ON - timedelta(days=2)) == 0, "the rows are there for longer"
+    assert retention.remove_landed(Warehouse(), A_MONTH_ON + timedelta(days=1)) == 2
+    assert landed(place) == {"held.csv", "failed-records-1.csv", "failed-records-3.csv"}
+    path = "netsuite/inventoryitem/csv/held.csv"
+    place.succeed("import_inventory", {"inventory_reset": {"paths": [path], "approve": True}})
+    assert place.stock()["10001", "WAREHOUSE"] == (0, 0)
+
+
+def test_files_of_deltas_go_and_one_that_was_interrupted_or_waits_for_approval_keeps_its_own(place: Place) -> None:
+    now = datetime.now(UTC)
+    runs = [(1, "finished"), (2, "planned"), (3, "unfinished"), (4, "abandoned"), (5, "planned")]
+    for sync_run_id, status in runs:
+        place.rows(
+            "insert into sync_run by name select $id as sync_run_id, 'SHOP' as shop_id, 'hard_sync' as job, 'r' as run_id, "
+            "'{}' as parameters, $now as observed_at, 0 as upto_seq, $now as created_at, 1 as level_count, 1 as change_count, "
+            "'{}' as skipped, $status as status_id",
+            id=sync_run_id,
+            status=status,
+            now=now,
+        )
+        folder = place.home / "outbox" / "SHOP" / f"{sync_run_id:06}"
+        folder.mkdir(parents=True)
+        (folder / "delta-0001.jsonl").write_text("{}")
+    assert retention.remove_sent(Warehouse(), now + timedelta(days=29)) == 0
+    assert retention.remove_sent(Warehouse(), A_MONTH_ON) == 3
+    assert sorted(path.name for path in (place.home / "outbox" / "SHOP").iterdir()) == ["000003", "000005"]
+
+
+def test_old_runs_go_with_their_files_and_the_shops_are_still_known(place: Place, tmp_path: Path) -> None:
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        place.instance = instance
+        place.succeed("load_reference")
+        old = place.run("import_inventory", {"inventory_reset": {"paths": ["gone.csv"]}}).run_id
+        place.succeed("clean_up")
+        assert len(instance.get_runs()) == 3
+        assert retention.remove_runs(instance, A_MONTH_ON + timedelta(days=60)) == 2
+        assert [run.job_name for run in instance.get_runs()] == ["load_reference"]
+        assert not [path for path in tmp_path.rglob("*") if old in path.name]
+        assert automation.shops_with_master(instance, "hotwax") == ["SHOP"]
+
+
+@pytest.mark.parametrize(
+    ("job", "config"),
+    [
+        ("import_inventory", {}),
+        ("process_bulk_imported_files", {}),
+        ("hard_sync", {}),
+    ],
+)
+def test_a_nearly_full_disk_stops_a_run_before_it_writes_with_a_sentence(
+    place: Place, monkeypatch: pytest.MonkeyPatch, job: str, config: dict[str, dict[str, object]]
+) -> None:
+    place.put_reset("reset.csv", f"{HEADER}TEE-S,43,5,501\n")
+    if job == "process_bulk_imported_files":
+        place.succeed("import_inventory", {"inventory_reset": {"schedule_now": False}})
+    before = place.logs()
+    monkeypatch.setenv("DISK_MIN_FREE_MB", "1000000000")
+    result = place.run(job, config, shop="SHOP" if job == "hard_sync" else None)
+    assert not result.success
+    assert "1,000,000,000 MB must stay free (DISK_MIN_FREE_MB). Nothing was written." in place.failure(result)
+    assert place.logs() == before
+    assert (place.sftp_directory / "netsuite/inventoryitem/csv/reset.csv").exists() == (not before)
+    monkeypatch.delenv("DISK_MIN_FREE_MB")
+    if job != "hard_sync":
+        place.succeed(job)
+        assert place.stock() == {("10001", "WAREHOUSE"): (5, 5)}
