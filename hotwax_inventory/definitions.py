@@ -20,7 +20,7 @@ from hotwax_inventory.imports import (
 )
 from hotwax_inventory.ledger import atp, entries, kits, receiving
 from hotwax_inventory.publish import delta, launch, restock_upload, upload
-from hotwax_inventory.reconcile import checks, explanation, freshness, verification
+from hotwax_inventory.reconcile import checks, drift, explanation, freshness, verification, worklist
 from hotwax_inventory.resources import Sftp, Shopify, Warehouse
 
 defs = dg.Definitions(
@@ -51,6 +51,8 @@ defs = dg.Definitions(
         upload.recent_change_upload,
         restock_upload.restock_upload,
         verification.sync_verification,
+        drift.inventory_drift,
+        worklist.worklist,
         explanation.inventory_explanation,
     ],
     asset_checks=[*checks.CHECKS, *freshness.CHECKS],

@@ -767,6 +767,51 @@ PUBLISHED_LEVEL = Table(
     ),
     key=("shop_id", "shopify_inventory_item_id", "shopify_location_id"),
 )
+INVENTORY_DRIFT = Table(
+    "inventory_drift",
+    "One level that showed another number than ours when its shop was last read, or shows one still.",
+    (
+        SHOP_ID,
+        PRODUCT_ID,
+        FACILITY_ID,
+        SHOPIFY_ITEM,
+        SHOPIFY_LOCATION,
+        Column("target_quantity", "bigint", "units that the level should show"),
+        Column("observed_quantity", "integer", "units that it showed when it was read"),
+        Column("current_quantity", "integer", "units that it shows by what Shopify has confirmed to us since"),
+        Column("difference", "bigint", "current minus target; 0: mended by a sync since"),
+        Column(
+            "cause",
+            "varchar",
+            "sold since, edited by someone, not yet sent (our number has moved), never published, refused, contested, unanswered",
+        ),
+        Column("error_code", "varchar", "Shopify's code or message for a refusal", optional=True),
+        Column("oversold_quantity", "bigint", "units sold below zero, and units offered beyond what we have"),
+        Column("since", TIME, "since when it is known to differ"),
+        Column("read_at", TIME, "when the shop was read"),
+    ),
+    key=("shop_id", "shopify_inventory_item_id", "shopify_location_id"),
+)
+WORKLIST = Table(
+    "worklist",
+    "One thing that a person must mend.",
+    (
+        Column(
+            "kind",
+            "varchar",
+            "unmatched_item, unmapped_product, level_not_stocked, never_reset, file_held, file_failed, change_contested, "
+            "change_refused",
+        ),
+        Column("shop_id", "varchar", "Shopify shop", optional=True),
+        Column("product_id", "varchar", "HotWax product id", optional=True),
+        Column("facility_id", "varchar", "HotWax facility id", optional=True),
+        Column("name", "varchar", "SKU, or name of the file"),
+        Column("detail", "varchar", "what is the matter", optional=True),
+        Column("what_to_do", "varchar", "the next step"),
+        Column("since", TIME, "since when, where that is known", optional=True),
+    ),
+    key=("kind", "shop_id", "product_id", "facility_id", "name", "detail"),
+)
 SEQUENCE = Table(
     "sequence",
     "The one sequence that ledger entries and changes are numbered in.",
@@ -784,4 +829,4 @@ WAREHOUSE_VERSION = Table(
 )
 
 TABLES = tuple(value for value in list(globals().values()) if isinstance(value, Table))
-VIEWS = (FACILITY_ATP, ONLINE_ATP)
+VIEWS = (FACILITY_ATP, ONLINE_ATP, WORKLIST)

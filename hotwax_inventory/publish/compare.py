@@ -137,7 +137,7 @@ def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection
     since = since_seq(scope, job, connection)
     if not narrow_to_moved(scope.shop.shop_id, job, since, connection):
         return [], upto_seq
-    _compare(scope, since, [], {}, False, connection)
+    compare_levels(scope, since, [], {}, False, connection)
     levels = connection.execute(
         "select l.shopify_inventory_level_id, l.shopify_inventory_item_id, l.shopify_location_id from compared as c "
         "join shopify_inventory_level as l using (shopify_inventory_item_id, shopify_location_id) where c.has_moved"
@@ -168,7 +168,7 @@ def make_delta(
         narrow_to_moved(shop_id, job, since, connection)
     (last_value,) = connection.execute("select last_value from sequence").fetchall()[0]
     asked, shown = (live.asked, live.shown) if live else ([], {})
-    _compare(scope, since, asked, shown, is_recent, connection)
+    compare_levels(scope, since, asked, shown, is_recent, connection)
     connection.execute(CHANGE, {"shop_id": shop_id})
     connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
     delta = _counted(scope, job, len(asked), connection)
@@ -188,7 +188,7 @@ def make_delta(
     return delta
 
 
-def _compare(
+def compare_levels(
     scope: Scope,
     since: int,
     asked: list[tuple[int, int]],
@@ -196,7 +196,7 @@ def _compare(
     live_only: bool,
     connection: duckdb.DuckDBPyConnection,
 ) -> None:
-    """Make the temporary tables `published_location` and `compared`."""
+    """Make the temporary tables `published_location` and `compared` (every level that has a target). Raises UnknownGroup."""
     create_views(connection)
     choose_locations(scope, connection)
     load_shown("live", asked, shown, connection)
