@@ -135,7 +135,7 @@ IMPORT_WEBHOOK_UPDATES = dg.define_asset_job(
     tags={"hotwax/feed": inbox.CONFIG_ID},
 )
 WORKLIST = dg.define_asset_job(
-    "worklist",
+    "report_worklist",
     selection=_with_own_checks("worklist"),
     description="What a person must mend, as a table and a CSV: unmatched SKUs, levels that Shopify does not stock, held files.",
 )
@@ -386,7 +386,7 @@ def upload_recent_inventory_changes_quarter_hourly(
     execution_timezone="UTC",
     description="Writes the worklist, after the hard sync.",
 )
-def worklist_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+def report_worklist_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """One run."""
     return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
@@ -402,7 +402,7 @@ SCHEDULES = (
     process_bulk_imported_files_every_5_minutes,
     kit_inventory_setup_daily,
     hard_sync_daily,
-    worklist_daily,
+    report_worklist_daily,
     sync_inventory_from_shopify_daily,
     webhook_subscription_daily,
     upload_recent_inventory_changes_quarter_hourly,

@@ -258,7 +258,7 @@ def test_the_worklist_says_what_a_person_must_mend_and_a_spreadsheet_can_read_it
         Fault("inventoryAdjustQuantities", "user_error", at_call=0, value="NON_MUTABLE_INVENTORY_ITEM")
     )
     assert not stocked.run("hard_sync", shop="SHOP").success
-    (event,) = stocked.succeed("worklist").asset_materializations_for_node("worklist")
+    (event,) = stocked.succeed("report_worklist").asset_materializations_for_node("worklist")
     kinds = dict(stocked.rows("select kind, count(*) from worklist group by kind"))
     assert kinds == {
         "unmatched_item": 3,
