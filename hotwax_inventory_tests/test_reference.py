@@ -218,7 +218,7 @@ def test_a_new_reference_replaces_the_old_one(new_office: Place) -> None:
         ("SHOP", "shop.example", "STORE", "shopify", "include"),
     ]
     assert found["partitions"] == ["SECOND", "SHOP"]
-    assert [row[4] for row in found["virtual_queue_item"]] == [0]
+    assert new_office.rows("select quantity from virtual_queue_item") == [(0,)]
     assert found["shopify_shop_product_mapping"] == []
     assert new_office.rows("select id_value from good_identification order by 1") == [
         ("10001",),
