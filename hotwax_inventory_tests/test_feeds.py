@@ -34,13 +34,19 @@ def test_a_receipt_as_netsuite_writes_it_moves_both_counters(place: Place) -> No
         "43,502,NETSUITE_PRODUCT_ID,4,\n"
         "43,999,NETSUITE_PRODUCT_ID,4,\n"
         "900,501,NETSUITE_PRODUCT_ID,4,\n"
-        "43,501,NETSUITE_PRODUCT_ID,many,\n",
+        "43,501,NETSUITE_PRODUCT_ID,many,\n"
+        f"43,503,NETSUITE_PRODUCT_ID,1,{'x,' * 16}\n"
+        f"43,503,NETSUITE_PRODUCT_ID,1,{'x,' * 17}\n",
         at(2.5),
     )
     place.succeed("import_inventory")
     place.succeed("import_item_receipt")
-    assert place.stock() == {("10001", "WAREHOUSE"): (25, 25), ("10002", "WAREHOUSE"): (4, 4)}
-    assert place.logs()[-1][1:] == ("finished_with_errors", 6, 3, 0)
+    stock = {("10001", "WAREHOUSE"): (25, 25), ("10002", "WAREHOUSE"): (4, 4), ("10003", "WAREHOUSE"): (1, 1)}
+    assert place.stock() == stock
+    assert place.logs()[-1][1:] == ("finished_with_errors", 8, 4, 0)
+    assert place.rows(
+        "select raw_row from data_manager_error where reason like 'the row has more than 16 commas%'"
+    ) == [(f"43,503,NETSUITE_PRODUCT_ID,1,{'x,' * 17}",)]
     assert place.rows(
         "select line_number, quantity, reason_enum_id, description, effective_at from inventory_item_detail "
         "where effect = 'delta' order by seq"
@@ -54,6 +60,7 @@ def test_a_receipt_as_netsuite_writes_it_moves_both_counters(place: Place) -> No
         ),
         (3, 3, "VAR_INTEGR", "Two boxes, one wet, both counted", datetime(2026, 3, 5, 2, 0, 5, 512000, UTC)),
         (4, 4, "VAR_INTEGR", None, datetime(2026, 3, 5, 2, 0, 5, 512000, UTC)),
+        (8, 1, "VAR_INTEGR", "x," * 16, datetime(2026, 3, 5, 2, 0, 5, 512000, UTC)),
     ]
 
 
@@ -142,23 +149,35 @@ def test_a_fulfilment_closes_its_order_item_and_takes_what_was_not_reserved(plac
     assert place.rows(open_items) == [("Q", 1), ("R", 0)]
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ('{"orderMap": {}}', "one JSON object"),
-        ("[1, 2", "has no end"),
-        ('[{"a": 1}{"b": 2}]', "is not JSON"),
-        ('[{"a": 1},]', "is not JSON"),
-        ("", "is empty"),
-        ("hello", "is missing"),
-    ],
-)
-def test_a_file_that_is_not_a_json_list_fails_with_a_sentence(place: Place, content: str, said: str) -> None:
-    place.put(f"{FULFILLMENTS}/a.json", content, at(2))
-    result = place.run("import_item_receipt")
-    assert not result.success
-    assert said in place.failure(result)
-    assert place.logs()[0][1] == "failed"
+UNREADABLE = {
+    '{"orderMap": {}}': "one JSON object",
+    "[1, 2": "has no end",
+    '[{"a": 1}{"b": 2}]': "is not JSON",
+    '[{"a": 1},]': "is not JSON",
+    '[{"a": "\\ud800"}]': "is not JSON",
+    "": "is empty",
+    "hello": "is missing",
+    '[{"a": 1}]'.encode("utf-16")[:-1]: "is neither UTF-8",
+    '[{"a": "xx"}]'.encode("utf-16").replace(b"x\0x\0", b"\0\xd8x\0"): "is neither UTF-8",
+    b'[{"a": "\xe9 \x81"}]': "is neither UTF-8",
+    "x" * 3_000_000: "longer than 2,000,000 bytes",
+    "x," * 2000: "has 2,001 columns",
+    'orderId,quantity\n"' + "x" * 1_000_000: "is never closed",
+}
+
+
+def test_files_that_cannot_be_read_fail_with_a_sentence_and_leave_the_others_alone(place: Place) -> None:
+    for number, content in enumerate(UNREADABLE):
+        place.put(f"{FULFILLMENTS}/{number:02}.json", content, at(2))
+    place.put(f"{RECEIPTS}/good.csv", f"{DELTAS}43,501,NETSUITE_PRODUCT_ID,12,\n", at(2))
+    assert not place.run("import_item_receipt").success
+    messages = place.rows("select status_id, message from data_manager_log order by file_name")
+    for (status, message), said in zip(messages, UNREADABLE.values(), strict=False):
+        assert status == "failed"
+        assert said in message
+    assert messages[len(UNREADABLE) :] == [("finished", None)]
+    assert place.stock() == {("10001", "WAREHOUSE"): (12, 12)}
+    place.succeed("import_item_receipt")
 
 
 def test_json_that_is_odd_but_valid_is_read(place: Place) -> None:
@@ -169,8 +188,9 @@ def test_json_that_is_odd_but_valid_is_read(place: Place) -> None:
     place.put(f"{FULFILLMENTS}/deep.json", "[" + deep % ("[" * 3000 + "]" * 3000) + "]", at(2))
     place.put(f"{FULFILLMENTS}/bom.json", ("[" + deep % "null" + "]").encode("utf-8-sig"), at(3))
     place.put(f"{FULFILLMENTS}/none.json", "[]", at(3))
+    place.put(f"{FULFILLMENTS}/long.json", "[" + deep % f'"{"x" * 5_000_000}"' + "]", at(3))
     place.succeed("import_item_receipt")
-    assert place.stock() == {("10001", "WAREHOUSE"): (-2, 0)}
+    assert place.stock() == {("10001", "WAREHOUSE"): (-3, 0)}
 
 
 def test_rules_change_what_may_be_promised_and_say_nothing_where_they_are_empty(place: Place) -> None:
@@ -302,6 +322,20 @@ def test_a_shipment_is_stock_when_it_is_received_and_only_once(place: Place) -> 
     ]
 
 
+def test_a_transfer_order_of_thousands_of_items_is_one_shipment(place: Place) -> None:
+    item = {"productIdType": "SKU", "productIdValue": "TEE-S", "quantity": 1}
+    items = [item | {"itemExternalId": f"7-{number}"} for number in range(5000)]
+    shipments = [
+        {"externalId": number, "packages": [{"trackingNumber": "1Z" * 50, "items": found}] * 2}
+        for number, found in ((7, items), (8, [*items, item | {"quantity": "x"}]))
+    ]
+    place.put(f"{SHIPMENTS_V2}/long.json", json.dumps(shipments), at(1))
+    place.succeed("import_inbound_shipment")
+    assert place.rows("select shipment_id, sum(quantity)::int from shipment_item group by 1") == [("IN-7", 10_000)]
+    assert place.logs()[-1][1:] == ("finished_with_errors", 20_002, 10_002, 0)
+    assert place.rows("select max(length(raw_row)) < 500 from data_manager_error") == [(True,)]
+
+
 RESTOCK = "Shopify Product SKU,Restock Quantity,Schedule Time,Facility,Product Store,Shopify Store,Restock Name\n"
 
 
@@ -364,6 +398,8 @@ def test_files_that_were_only_landed_are_worked_off_later(place: Place) -> None:
     place.succeed("import_inventory", {"inventory_reset": {"schedule_now": False}})
     place.succeed("import_item_receipt", {"item_receipt": {"scheduleNow": False}})
     assert [log[1] for log in place.logs()] == ["pending", "pending"]
+    unknown = place.run("process_bulk_imported_files", {"data_manager_log": {"config_id": "IMP_RECEIPT"}})
+    assert "take one of IMP_INCOMING_SHPMNT, IMP_INV_ADJUST" in place.failure(unknown)
     place.succeed("process_bulk_imported_files", {"data_manager_log": {"config_id": "IMP_ITM_RECEIPT"}})
     assert [log[1] for log in place.logs()] == ["pending", "finished"]
     place.succeed("process_bulk_imported_files")

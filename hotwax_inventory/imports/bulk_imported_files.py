@@ -40,6 +40,17 @@ limit 100
 """
 
 
+CONFIG_IDS = """
+select distinct config_id
+from data_manager_log
+where json_extract_string(parameters, '$.feed') is not null
+"""
+
+
+class UnknownConfig(ValueError):
+    """No feed has this config id, and no file came under it."""
+
+
 class BulkImportedFiles(dg.Config):
     """Parameters of HotWax's job `Process Bulk Imported Files`."""
 
@@ -56,6 +67,8 @@ def data_manager_log(
     context: dg.AssetExecutionContext, config: BulkImportedFiles, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One landed file: where it came from, what became of it, and how many of its rows were applied, refused or ignored."""
+    if config.config_id is not None:
+        _check_config_id(config.config_id, warehouse)
     imported: list[Imported] = []
     for imports in IMPORTS:
         imported += import_pending(imports, config.config_id, context.run.run_id, warehouse)
@@ -75,3 +88,13 @@ def data_manager_log(
             ),
         }
     )
+
+
+def _check_config_id(config_id: str, warehouse: Warehouse) -> None:
+    with warehouse.transaction() as connection:
+        known = {feed.config_id for feed in FEEDS} | {name for (name,) in connection.execute(CONFIG_IDS).fetchall()}
+    if config_id not in known:
+        raise UnknownConfig(
+            f"config_id {config_id!r} is unknown: no feed has it, and no file came under it. Leave it out to work all files, "
+            f"or take one of {', '.join(sorted(known))}."
+        )

@@ -54,25 +54,33 @@ from identified
 """
 
 RECORDS = """
-    with fulfilled as (
+    with parsed as (
         select
             ordinal,
             content,
-            coalesce(content -> '$.orderMap', content) as order_map,
-            unnest(case
-                when json_array_length(coalesce(content -> '$.orderMap', content) -> '$.items') > 0
-                    then json_extract(coalesce(content -> '$.orderMap', content), '$.items[*]')
-                else ['null'::json]
-            end) as item,
-            generate_subscripts(case
-                when json_array_length(coalesce(content -> '$.orderMap', content) -> '$.items') > 0
-                    then json_extract(coalesce(content -> '$.orderMap', content), '$.items[*]')
-                else ['null'::json]
-            end, 1) as nth
+            from_json(content, '{
+                "orderMap": {"orderId": "varchar", "items": ["json"]}, "orderId": "varchar", "items": ["json"]
+            }') as fulfilled
         from element
+    ),
+    ordered as (
+        select
+            ordinal,
+            content,
+            coalesce(fulfilled.orderMap, {'orderId': fulfilled.orderId, 'items': fulfilled.items}) as order_map
+        from parsed
+    ),
+    item as (
+        select
+            ordinal,
+            order_map.orderId as order_id,
+            if(len(order_map.items) > 0, null, content::varchar) as whole,
+            unnest(if(len(order_map.items) > 0, order_map.items, [null])) as item,
+            generate_subscripts(if(len(order_map.items) > 0, order_map.items, [null]), 1) as nth
+        from ordered
     )
     select
-        order_map ->> '$.orderId',
+        order_id,
         item ->> '$.orderItemSeqId',
         item ->> '$.externalFacilityId',
         item ->> '$.shippedDate',
@@ -80,9 +88,9 @@ RECORDS = """
         item ->> '$.trackingNumber',
         item ->> '$.carrier',
         item ->> '$.shippingMethod',
-        content::varchar,
+        coalesce(whole, json_object('orderId', order_id, 'items', json_array(item))::varchar),
         (ordinal, nth)
-    from fulfilled
+    from item
 """
 
 IMPORT = Import(

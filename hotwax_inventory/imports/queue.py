@@ -3,6 +3,7 @@
 
 import json
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,14 +22,18 @@ from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports.identify import identification_types, keys
 from hotwax_inventory.imports.rows import (
     EXTRA_FIELDS,
+    UNREADABLE,
     BadFile,
     JsonRecords,
     Text,
+    as_it_was,
     fields_relation,
     left_over,
     normalised,
     read_text,
+    records_relation,
     sql_text,
+    without_formula,
 )
 from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, transaction
 from hotwax_inventory.tables import Table
@@ -243,18 +248,19 @@ def import_pending(
 
     `config_id` picks those that came under one; None takes all. Raises DiskNearlyFull."""
     done: list[Imported] = []
-    with warehouse.connect() as connection, settings.temporary_folder() as scratch:
+    with warehouse.connect() as connection:
         rows = connection.execute(PENDING, {"feed": imports[0].feed.config_id, "config_id": config_id}).fetchall()
         files = [PendingFile(*row) for row in rows]
         if files:
             require_free_disk(sum(file.size_bytes for file in files))
         for batch in _batches(files):
-            try:
-                done += _import_batch(imports, batch, run_id, connection, Path(scratch))
-            except duckdb.InvalidInputException:
-                # one of them cannot be read after all: each on its own, to find out which
-                for file in batch:
-                    done += _import_batch(imports, [file], run_id, connection, Path(scratch))
+            with settings.temporary_folder() as scratch:
+                try:
+                    done += _import_batch(imports, batch, run_id, connection, Path(scratch))
+                except UNREADABLE:
+                    # one of them cannot be read after all: each on its own, to find out which
+                    for file in batch:
+                        done += _import_batch(imports, [file], run_id, connection, Path(scratch))
     return done
 
 
@@ -285,6 +291,8 @@ def _import_batch(
             kinds[spec.table.name][file.log_id] = file, text
         except BadFile as error:
             done[file.log_id].failure = str(error)
+        except UNREADABLE as error:
+            done[file.log_id].failure = _unreadable(error)
     try:
         with transaction(connection):
             connection.execute(
@@ -299,10 +307,10 @@ def _import_batch(
                         if done[file.log_id].refused:
                             write_failed_records(file, text.own_header, connection)
             _finish(imports[0], list(done.values()), run_id, started_at, connection)
-    except duckdb.InvalidInputException as error:
+    except UNREADABLE as error:
         if len(files) > 1:
             raise
-        only = Imported(files[0].log_id, files[0].file_name, failure=f"DuckDB cannot read it: {_beginning(error)}")
+        only = Imported(files[0].log_id, files[0].file_name, failure=_unreadable(error))
         with transaction(connection):
             _finish(imports[0], [only], run_id, started_at, connection)
         return [only]
@@ -343,14 +351,19 @@ def _file_row(spec: Import, parameters: str, texts: Mapping[int, Text]) -> str:
     text = next(iter(texts.values()))
     positions, width = _positions(spec, text), len(text.header)
     has_free_end = _has_free_end(spec, positions, width)
-    extra = EXTRA_FIELDS if has_free_end else 1
+    # one more than may be there shows that there are more
+    extra = EXTRA_FIELDS + 1 if has_free_end else 1
+    too_long = f"the row has more than {EXTRA_FIELDS} commas without quotes in its last column"
+    if not has_free_end:
+        too_long = f"the row has more fields than the header ({width})"
     blanks = ", chr(32) || chr(9) || chr(13) || chr(160)" if text.has_odd_blanks else ""
     values = []
     for column in spec.columns:
         position = positions.get(column.name)
-        value = "null::varchar" if position is None else f"trim(c{position}{blanks})"
+        came = as_it_was if _is_mended(text) else str
+        value = "null::varchar" if position is None else f"trim({came(f'c{position}')}{blanks})"
         if has_free_end and position == width - 1:
-            value = f"concat_ws(',', {', '.join(f'c{i}' for i in range(width - 1, width + extra))})"
+            value = came(f"concat_ws(',', {', '.join(f'c{i}' for i in range(width - 1, width + EXTRA_FIELDS))})")
         values.append(f"{value} as {column.name}")
     for name, default in json.loads(parameters).items():
         values.append(f"{'null::varchar' if default is None else sql_text(default)} as default_{name}")
@@ -361,7 +374,7 @@ def _file_row(spec: Import, parameters: str, texts: Mapping[int, Text]) -> str:
             line_number,
             case
                 when c{width - 1} is null then 'the row has fewer fields than the header ({width})'
-                when {"false" if has_free_end else f"c{width} is not null"} then 'the row has more fields than the header ({width})'
+                when c{width + extra - 1} is not null then '{too_long}'
             end as structure_reason,
             {", ".join(values)}
         from ({fields_relation(texts, extra)})"""
@@ -371,25 +384,21 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
     """SQL of the rows that are left over of files like `text`: `raw_row` as it came, and `failed_record`, which has the header's
     columns (all but a `reason` of an earlier refusal) and, in a row that is too long, what is beyond them."""
     positions, width = _positions(spec, text), len(text.header)
-    own = [f"c{i}" for i in range(width)]
-    extras = [f"c{i}" for i in range(width, width + EXTRA_FIELDS)]
     kept = [
-        f"coalesce({name}, '')"
-        for name, title in zip(own, text.own_header, strict=False)
+        f"coalesce(fields[{number}], '')"
+        for number, title in enumerate(text.own_header, 1)
         if normalised(title) != "reason"
     ]
+    beyond = f"fields[{width + 1}:]"
     if _has_free_end(spec, positions, width):
-        kept[-1] = f"concat_ws(',', {', '.join([own[-1], *extras])})"
-        beyond = "[]::varchar[]"
-    else:
-        beyond = f"[{', '.join(extras)}]"
+        kept[-1], beyond = f"array_to_string(fields[{width}:], ',')", "[]::varchar[]"
     quoted = "case when regexp_matches({0}, '[\",\\r\\n]') then '\"' || replace({0}, '\"', '\"\"') || '\"' else {0} end".format(
         "replace(x, chr(30), chr(10))"
     )
-    as_it_came = quoted if text.is_copy else "x"
-    raw_row = f"array_to_string(list_transform([{', '.join([*own, *extras])}], lambda x: {as_it_came}), ',')"
+    safe = without_formula(as_it_was("x") if _is_mended(text) else "x")
+    raw_row = f"array_to_string(list_transform(fields, lambda x: {quoted if text.is_copy else 'x'}), ',')"
     if text.is_json:
-        raw_row = f"c{width - 1}"
+        raw_row = f"fields[{width}]"
     spelled = json.dumps({column: text.header[position] for column, position in positions.items()})
     return f"""
         select
@@ -397,8 +406,14 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
             line_number,
             {sql_text(spelled)} as spelled,
             {raw_row} as raw_row,
-            array_to_string(list_transform(list_concat([{", ".join(kept)}], {beyond}), lambda x: {quoted}), ',') as failed_record
-        from ({fields_relation(left, EXTRA_FIELDS)})"""
+            array_to_string(list_transform(list_transform(list_concat([{", ".join(kept)}], {beyond}), lambda x: {safe}),
+                lambda x: {quoted}), ',') as failed_record
+        from ({records_relation(left)})"""
+
+
+def _is_mended(text: Text) -> bool:
+    """Whether a file is one of refused rows that has come back: it has their reasons."""
+    return any(normalised(title) == "reason" for title in text.own_header)
 
 
 def _has_free_end(spec: Import, positions: dict[str, int], width: int) -> bool:
@@ -419,7 +434,7 @@ def _positions(spec: Import, text: Text) -> dict[str, int]:
     for alternatives in spec.required:
         if not positions.keys() & set(alternatives):
             missing = " or ".join(column.aliases[0] for column in spec.columns if column.name in alternatives)
-            raise BadFile(f"Column {missing} is missing (found: {', '.join(text.header)}).")
+            raise BadFile(f"Column {missing} is missing (found: {', '.join(text.header)[:500]}).")
     return positions
 
 
@@ -565,11 +580,16 @@ def failed_records_path(landed_path: str, effective_at: datetime, log_id: int) -
 
 
 def write_failed_records(file: PendingFile, header: tuple[str, ...], connection: duckdb.DuckDBPyConnection) -> None:
-    """Write the refused rows of a file: its own columns, and the reason as the last."""
+    """Write the refused rows of a file: its own columns, and the reason as the last.
+
+    What a spreadsheet would take for a formula begins with an apostrophe, which is taken off when the file comes back."""
     path = failed_records_path(file.landed_path, file.effective_at, file.log_id)
     temporary = path.with_suffix(".writing")
     titles = [title for title in header if normalised(title) != "reason"]
-    names = ",".join([*(f'"{title}"' if "," in title or '"' in title else title for title in titles), "reason"])
+    safe = [f"'{title}" if title[:1] in ("=", "+", "-", "@") else title for title in titles]
+    names = ",".join(
+        '"' + title.replace('"', '""') + '"' if re.search('[",\n]', title) else title for title in [*safe, "reason"]
+    )
     connection.execute(
         f"""
         copy (
@@ -588,7 +608,9 @@ def write_failed_records(file: PendingFile, header: tuple[str, ...], connection:
     temporary.replace(path)
 
 
-def _beginning(error: Exception) -> str:
-    """What DuckDB says first: the line, and what is wrong with it."""
+def _unreadable(error: Exception) -> str:
+    """What DuckDB says first, the line and what is wrong with it, as a sentence for the file's message."""
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return "Its rows need more memory than there is. Divide it into several files."
     lines = [line.strip() for line in str(error).split("\n") if line.strip() and "Original Line" not in line]
-    return " ".join(lines[:2])[:300]
+    return f"DuckDB cannot read it: {' '.join(lines[:2])[:300]}"

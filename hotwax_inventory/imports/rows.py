@@ -11,27 +11,35 @@ import io
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
 BLOCK_BYTES = 1 << 23
-MOST_INFLATED_BYTES = 8 << 30
+# A gzip file may grow to a hundred times its size, a small one to more; JSON that repeats itself does.
 MOST_INFLATION = 100
+ALWAYS_INFLATED_BYTES, MOST_INFLATED_BYTES = 1 << 30, 8 << 30
 # A decoded copy divides fields by a character that no text has, and keeps line ends inside a field as another.
 SEPARATOR, NEWLINE = "\x1f", "\x1e"
 # DuckDB never sees this text, so that an empty field and a missing one stay different.
 NO_NULL = "\x1c"
 OUR_MARKS = str.maketrans(dict.fromkeys((SEPARATOR, NEWLINE, NO_NULL, "\0"), " "))
-# DuckDB takes lines of up to 2 MB; a quoted field that is longer than this was never closed.
+# DuckDB refuses longer lines, or loses them; a quoted field that is longer than half of it was never closed.
+MOST_LINE_BYTES = 2_000_000
 MOST_FIELD_CHARACTERS = 1_000_000
-# Unquoted commas in a comment at the end of a line make extra fields; this many are put together again.
+# Unquoted commas in a comment at the end of a line make extra fields; this many are put together again, of more the row is refused.
 EXTRA_FIELDS = 16
 
 
 # No element of a list may be larger than this.
 MOST_JSON_BYTES = 1 << 25
+# Longer texts in JSON are cut: no id, number or time has so many, and a line must stay below 2 MB.
+MOST_JSON_CHARACTERS = 10_000
+MOST_COLUMNS = 1000
+# What DuckDB raises because of what stands in a file, or of how much of it; anything else is the machine's fault, or ours.
+UNREADABLE = (duckdb.DataError, duckdb.InvalidInputException, duckdb.OutOfMemoryException)
 
 
 class BadFile(ValueError):
@@ -76,8 +84,11 @@ def read_text(
     """The text of a landed file; a decoded copy goes to `scratch` if one is needed. Raises BadFile.
 
     A JSON list becomes its `records`, for which a connection is needed."""
-    with landed.open("rb") as file:
-        head = file.read(4)
+    try:
+        with landed.open("rb") as file:
+            head = file.read(4)
+    except FileNotFoundError as error:
+        raise BadFile("Its copy in the landing area is gone. Send the file again.") from error
     if not head:
         raise BadFile("The file is empty: not even a header.")
     if head.startswith(b"PK\x03\x04"):
@@ -90,7 +101,7 @@ def read_text(
         return _json_text(source, look, scratch, records, connection)
     if look.is_plain:
         with source.open("rb") as file:
-            first = file.readline(BLOCK_BYTES).decode("utf-8-sig").rstrip("\r\n")
+            first = file.readline(BLOCK_BYTES).decode("utf-8-sig", errors="replace").rstrip("\r\n")
         return Text(
             source,
             _header(first.split(","), 1),
@@ -122,7 +133,7 @@ def _look(path: Path) -> _Look:
         plain = bool(file.readline(BLOCK_BYTES).strip())
         file.seek(start)
         decoder = codecs.getincrementaldecoder("utf-8")()
-        encoding, offset, last, lines, odd = "utf-8-sig", start, b"\n", 0, False
+        encoding, offset, last, lines, odd, unended = "utf-8-sig", start, b"\n", 0, False, 0
         while block := file.read(BLOCK_BYTES):
             if (at := block.find(b"\0")) >= 0:
                 raise BadFile(f"The file has a NUL byte at offset {offset + at}: it is damaged, or not text.")
@@ -134,8 +145,21 @@ def _look(path: Path) -> _Look:
             plain = plain and _is_plain(last + block)
             lines += block.count(b"\n")
             odd = odd or b"\t" in block or b"\xc2\xa0" in block
+            unended = _unended(block, unended) if plain else 0
             offset, last = offset + len(block), block[-2:]
     return _Look(encoding, plain, lines + (last[-1:] != b"\n"), odd)
+
+
+def _unended(block: bytes, before: int) -> int:
+    """How many bytes follow the last line end, `before` of them before this block. Raises BadFile when a line has too many."""
+    start = -before
+    while len(block) - start > MOST_LINE_BYTES:
+        end = block.rfind(b"\n", max(start, 0), start + MOST_LINE_BYTES)
+        if end < 0:
+            raise BadFile(f"A line of the file is longer than {MOST_LINE_BYTES:,} bytes: it is damaged, or not a CSV.")
+        start = end + 1
+    end = block.rfind(b"\n")
+    return before + len(block) if end < 0 else len(block) - end - 1
 
 
 def _is_plain(block: bytes) -> bool:
@@ -158,8 +182,8 @@ def _json_text(
     _check_json(source, look.encoding, plain)
     names = [f"c{i}" for i in range(len(records.header))]
     fields = ", ".join(
-        f"coalesce(replace(replace(replace(replace({name}, chr(13), ''), chr(10), '{NEWLINE}'), '{SEPARATOR}', ' '), "
-        f"'{NO_NULL}', ' '), '')"
+        f"coalesce(replace(replace(replace(replace(left({name}, {MOST_JSON_CHARACTERS}), chr(13), ''), "
+        f"chr(10), '{NEWLINE}'), '{SEPARATOR}', ' '), '{NO_NULL}', ' '), '')"
         for name in [*names, "record"]
     )
     target = scratch / f"{source.stem}.decoded"
@@ -178,8 +202,12 @@ def _json_text(
             ) to {sql_text(str(target))} (format csv, header false, delimiter '{NO_NULL}', quote '', escape '')
             """
         ).fetchall()[0][0]
-    except (duckdb.InvalidInputException, duckdb.OutOfRangeException) as error:
-        reason = re.sub(r'"[^"]*[/\\][^"]*"', "the file", str(error).split("\n")[0])
+    except duckdb.InvalidInputException as error:
+        if "maximum_object_size" in str(error):
+            raise BadFile(
+                f"An element of the JSON list is larger than {MOST_JSON_BYTES:,} bytes. Divide it into several."
+            ) from error
+        reason = re.sub(r' in file "[^"]*"', "", str(error).split("\n")[0]).rstrip(". ")
         raise BadFile(f"The file is not JSON: {reason[:200]}.") from error
     return Text(target, (*records.header, "record"), 0, rows, is_copy=True, has_odd_blanks=True, is_json=True)
 
@@ -187,7 +215,7 @@ def _json_text(
 def _check_json(source: Path, encoding: str, plain: Path) -> None:
     """Copy a JSON file as UTF-8 without byte order mark; raises BadFile where it is no list, or does not end as one."""
     end = ""
-    with source.open(encoding=encoding) as file, plain.open("w", encoding="utf-8") as copy:
+    with _decoding(), source.open(encoding=encoding) as file, plain.open("w", encoding="utf-8") as copy:
         while block := file.read(BLOCK_BYTES):
             if not end:
                 block = block.lstrip()
@@ -201,7 +229,7 @@ def _check_json(source: Path, encoding: str, plain: Path) -> None:
 
 def _inflated(landed: Path, scratch: Path) -> Path:
     target = scratch / f"{landed.stem}.inflated"
-    limit = min(MOST_INFLATED_BYTES, landed.stat().st_size * MOST_INFLATION)
+    limit = min(MOST_INFLATED_BYTES, max(ALWAYS_INFLATED_BYTES, landed.stat().st_size * MOST_INFLATION))
     written = 0
     try:
         with gzip.open(landed) as source, target.open("wb") as copy:
@@ -217,22 +245,33 @@ def _inflated(landed: Path, scratch: Path) -> Path:
     return target
 
 
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Text that is being read in the one encoding that it can have. Raises BadFile when it is not in that one either."""
+    try:
+        yield
+    except UnicodeError as error:
+        raise BadFile(f"The file is neither UTF-8, UTF-16 with a byte order mark nor Windows-1252: {error}.") from error
+
+
 def _decoded(source: Path, encoding: str, scratch: Path) -> Text:
     """Write the records of a file one a line: line number, then the fields, divided by SEPARATOR."""
     target = scratch / f"{source.stem}.decoded"
     header: tuple[str, ...] | None = None
     header_line = rows = 0
-    try:
-        with source.open("rb") as raw, target.open("w", encoding="utf-8", newline="\n") as copy:
-            for line_number, record in _records(io.TextIOWrapper(raw, encoding=encoding, newline=None)):
-                if header is None:
-                    header, header_line = _header(record, line_number), line_number
-                    continue
-                fields = (field.translate(OUR_MARKS).replace("\n", NEWLINE) for field in record)
-                copy.write(f"{line_number}{SEPARATOR}{SEPARATOR.join(fields)}\n")
-                rows += 1
-    except UnicodeError as error:
-        raise BadFile(f"The file is neither UTF-8, UTF-16 with a byte order mark nor Windows-1252: {error}.") from error
+    with _decoding(), source.open("rb") as raw, target.open("w", encoding="utf-8", newline="\n") as copy:
+        for line_number, record in _records(io.TextIOWrapper(raw, encoding=encoding, newline=None)):
+            if header is None:
+                header, header_line = _header(record, line_number), line_number
+                continue
+            fields = (field.translate(OUR_MARKS).replace("\n", NEWLINE) for field in record)
+            line = f"{line_number}{SEPARATOR}{SEPARATOR.join(fields)}\n"
+            if len(line.encode()) > MOST_LINE_BYTES:
+                raise BadFile(
+                    f"The record in line {line_number} is longer than {MOST_LINE_BYTES:,} bytes: it is damaged."
+                )
+            copy.write(line)
+            rows += 1
     if header is None:
         raise BadFile("The file is empty: not even a header.")
     return Text(target, header, header_line, rows, is_copy=True, has_odd_blanks=True)
@@ -285,13 +324,18 @@ def _is_strict(lines: list[str]) -> bool:
 
 def _is_closed(lines: list[str]) -> bool:
     """Whether the record ends outside of quotes: only then is a line after it a record of its own."""
-    return len(list(csv.reader([*lines, "x"]))) > 1
+    try:
+        return len(list(csv.reader([*lines, "x"]))) > 1
+    except csv.Error:
+        return False
 
 
 def _header(names: list[str], line_number: int) -> tuple[str, ...]:
     stripped = tuple(name.strip().strip("﻿") for name in names)
     if not any(stripped):
         raise BadFile(f"Line {line_number}, which should be the header, has no column names.")
+    if len(stripped) > MOST_COLUMNS:
+        raise BadFile(f"The header has {len(stripped):,} columns; more than {MOST_COLUMNS:,} are not read.")
     named = [name.casefold() for name in stripped if name]
     repeated = sorted({name for name in named if named.count(name) > 1})
     if repeated:
@@ -312,13 +356,12 @@ def fields_relation(texts: Mapping[int, Text], extra_fields: int) -> str:
     text = next(iter(texts.values()))
     names = [f"c{i}" for i in range(len(text.header) + extra_fields)]
     typed = ", ".join(f"'{name}': 'varchar'" for name in (["number"] if text.is_copy else []) + names)
-    paths = ", ".join(sql_text(str(text.path)) for text in texts.values())
+    paths, log_id = _paths(texts)
     options = f"""auto_detect = false, header = false, skip = {0 if text.is_copy else text.header_line},
         delim = '{SEPARATOR if text.is_copy else ","}', quote = '', escape = '', nullstr = '{NO_NULL}', filename = {len(texts) > 1},
         all_varchar = true, null_padding = true, strict_mode = false, columns = {{{typed}}}"""
-    log_id, number = f"{next(iter(texts))}::bigint", f"row + {text.header_line}"
+    number = f"row + {text.header_line}"
     if len(texts) > 1:
-        log_id = f"list_extract([{', '.join(map(str, texts))}]::bigint[], list_position([{paths}], filename))"
         number = f"row - min(row) over (partition by filename) + {1 + text.header_line}"
     if text.is_copy:
         number = "number::bigint"
@@ -329,6 +372,29 @@ def fields_relation(texts: Mapping[int, Text], extra_fields: int) -> str:
             from (select *{"" if text.is_copy else ", row_number() over () as row"} from read_csv([{paths}], {options}))
         )
         where not (c1 is null and trim(c0, chr(32) || chr(9) || chr(13) || chr(160)) = '')"""
+
+
+def _paths(texts: Mapping[int, Text]) -> tuple[str, str]:
+    """SQL of the files to read, and of the log_id of the one that a row is in."""
+    paths = ", ".join(sql_text(str(text.path)) for text in texts.values())
+    if len(texts) == 1:
+        return paths, f"{next(iter(texts))}::bigint"
+    return paths, f"list_extract([{', '.join(map(str, texts))}]::bigint[], list_position([{paths}], filename))"
+
+
+WHOLE_LINES = f"""auto_detect = false, header = false, delim = '{NO_NULL}', quote = '', escape = '', nullstr = '{NEWLINE}',
+    all_varchar = true, columns = {{'content': 'varchar'}}"""
+
+
+def records_relation(copies: Mapping[int, Text]) -> str:
+    """SQL of a relation with `log_id`, `line_number` and `fields`, all that a row has, of decoded copies."""
+    paths, log_id = _paths(copies)
+    return f"""
+        select {log_id} as log_id, fields[1]::bigint as line_number, fields[2:] as fields
+        from (
+            select string_split(content, '{SEPARATOR}') as fields, {"filename" if len(copies) > 1 else "null as filename"}
+            from read_csv([{paths}], {WHOLE_LINES}, filename = {len(copies) > 1})
+        )"""
 
 
 def left_over(text: Text, accepted: str, target: Path, connection: duckdb.DuckDBPyConnection) -> Text:
@@ -346,15 +412,29 @@ def left_over(text: Text, accepted: str, target: Path, connection: duckdb.DuckDB
             select {line}
             from (
                 select {number} as line_number, content
-                from read_csv({sql_text(str(text.path))}, auto_detect = false, header = false, skip = {skip},
-                    delim = '{NO_NULL}', quote = '', escape = '', nullstr = '{NEWLINE}', all_varchar = true,
-                    columns = {{'content': 'varchar'}})
+                from read_csv({sql_text(str(text.path))}, {WHOLE_LINES}, skip = {skip})
             )
             anti join ({accepted}) using (line_number)
         ) to {sql_text(str(target))} (format csv, header false, delimiter '{NO_NULL}', quote '', escape '')
         """
     )
     return replace(text, path=target, is_copy=True, has_odd_blanks=True)
+
+
+# A text that begins so is worked out by spreadsheets (CWE-1236), unless it is a number. In a file for people it gets an apostrophe
+# in front, which is taken off when the file comes back.
+FORMULA = r"regexp_matches({0}, '^''*[=+\-@\t\r]') and try_cast({0} as double) is null"
+ESCAPED = r"regexp_matches({0}, '^''+[=+\-@\t\r]')"
+
+
+def without_formula(value: str) -> str:
+    """SQL of a text as it may stand in a file that people open in a spreadsheet."""
+    return f"if({FORMULA.format(value)}, chr(39) || {value}, {value})"
+
+
+def as_it_was(value: str) -> str:
+    """SQL of what a text of such a file was before."""
+    return f"if({ESCAPED.format(value)}, ({value})[2:], {value})"
 
 
 def sql_text(value: str) -> str:

@@ -104,33 +104,46 @@ window shipment as (partition by log_id, external_shipment_id)
 
 # Only the first package lists the items; the tracking numbers are those of all.
 RECORDS = """
-    with package as (
+    with parsed as (
         select
             ordinal,
             content,
-            flatten([json_extract(p, '$.items[*]') for p in json_extract(content, '$.packages[*]')]) as items,
-            array_to_string(
-                list_filter([p ->> '$.trackingNumber' for p in json_extract(content, '$.packages[*]')], lambda x: x is not null),
-                ' | '
-            ) as tracking_number
+            from_json(content, '{
+                "externalId": "varchar", "transferOrderId": "varchar",
+                "packages": [{"trackingNumber": "varchar", "items": ["json"]}]
+            }') as shipment
         from element
+    ),
+    packed as (
+        select
+            ordinal,
+            content,
+            shipment.externalId as external_id,
+            shipment.transferOrderId as order_id,
+            left(array_to_string(list_transform(shipment.packages, lambda p: p.trackingNumber), ' | '), 1000) as tracking_number,
+            flatten(list_transform(shipment.packages, lambda p: p.items)) as items
+        from parsed
     ),
     item as (
         select
-            *,
-            unnest(case when len(items) > 0 then items else ['null'::json] end) as item,
-            generate_subscripts(case when len(items) > 0 then items else ['null'::json] end, 1) as nth
-        from package
+            * exclude (content, items),
+            if(len(items) > 0, null, content::varchar) as whole,
+            unnest(if(len(items) > 0, items, [null])) as item,
+            generate_subscripts(if(len(items) > 0, items, [null]), 1) as nth
+        from packed
     )
     select
-        content ->> '$.externalId',
+        external_id,
         item ->> '$.productIdType',
         item ->> '$.productIdValue',
         item ->> '$.quantity',
         item ->> '$.itemExternalId',
         tracking_number,
-        'EXTERNAL_ORDER_ID:' || (content ->> '$.transferOrderId'),
-        content::varchar,
+        'EXTERNAL_ORDER_ID:' || order_id,
+        coalesce(
+            whole,
+            json_object('externalId', external_id, 'transferOrderId', order_id, 'items', json_array(item))::varchar
+        ),
         (ordinal, nth)
     from item
 """

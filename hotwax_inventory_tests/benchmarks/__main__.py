@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from hotwax_inventory_tests.benchmarks import feeds, hard_sync, import_run, landing, reset, shopify_source
+from hotwax_inventory_tests.benchmarks import feeds, hard_sync, import_run, landing, recent_sync, reset, shopify_source
 from hotwax_inventory_tests.benchmarks.measure import Line, say
 
 SUBJECTS = {
@@ -14,6 +14,7 @@ SUBJECTS = {
     "shopify_source": shopify_source,
     "feeds": feeds,
     "hard_sync": hard_sync,
+    "recent_sync": recent_sync,
     "landing": landing,
     "import_run": import_run,
 }
