@@ -54,8 +54,8 @@ def remove_landed(warehouse: Warehouse, now: datetime) -> int:
         if LANDED.fullmatch(path.name) and _modified(path) < before
     }
     with warehouse.transaction() as connection:
-        needed = connection.execute(NEEDED, {"paths": json.dumps(list(old)), "before": before}).fetchall()
-    going = [path for name, path in old.items() if (name,) not in set(needed)]
+        needed = set(connection.execute(NEEDED, {"paths": json.dumps(list(old)), "before": before}).fetchall())
+    going = [path for name, path in old.items() if (name,) not in needed]
     # the same content may have come again since the look: then it is as young as that
     removed = [path for path in going if _modified(path) < before]
     for path in removed:

@@ -24,6 +24,7 @@ import paramiko
 from paramiko import sftp_client
 from paramiko.ssh_exception import IncompatiblePeer
 
+from hotwax_inventory.progress import Progress
 from hotwax_inventory.settings import SftpSettings
 
 T = TypeVar("T")
@@ -222,6 +223,7 @@ class SftpSession:
 
     def _copy(self, client: paramiko.SFTPClient, file: RemoteFile, local: Path, request_bytes: int) -> tuple[int, str]:
         received, digest = 0, hashlib.sha256()
+        progress = Progress(file.path, file.size_bytes, "bytes")
         kept: deque[Future[None]] = deque()
         with (
             client.open(self._absolute(file.path), "rb") as remote,
@@ -237,6 +239,7 @@ class SftpSession:
                 wanted = min(BLOCK_BYTES, file.size_bytes - received)
                 block = remote.read(wanted)
                 received += len(block)
+                progress.reached(received)
                 kept.append(beside.submit(_keep, block, target, digest))
                 if len(kept) > MOST_BLOCKS_WAITING:
                     kept.popleft().result()

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import httpx
 
 from hotwax_inventory import shopify_documents as documents
+from hotwax_inventory.progress import Progress
 from hotwax_inventory.settings import ShopSettings
 
 # Shopify's staged upload takes 104,857,600 bytes; a file of ours stays well below.
@@ -215,17 +216,19 @@ class ShopifyClient:
         self._until_deadline(upload)
         return fields["key"]
 
-    def download(self, url: str, path: Path) -> int:
-        """Stream a result to a file; its size in bytes. The address is signed, so no token goes with it."""
+    def download(self, url: str, path: Path, size_bytes: int | None = None) -> int:
+        """Stream a result, of a size that may be known, to a file; its size in bytes. The address is signed, so no token goes
+        with it."""
 
         def fetch() -> int:
-            size = 0
+            size, progress = 0, Progress(f"Shopify's result {path.name}", size_bytes, "bytes")
             with self._http.stream("GET", url, timeout=300) as response, path.open("wb") as file:
                 _raise_for_status(response)
                 if response.status_code != 200:
                     raise ShopifyRefused(f"{self._shop}: the result cannot be fetched (HTTP {response.status_code}).")
                 for block in response.iter_bytes(1 << 20):
                     size += len(block)
+                    progress.reached(size)
                     file.write(block)
             return size
 
@@ -238,8 +241,10 @@ class ShopifyClient:
         gids = [f"gid://shopify/InventoryLevel/{level}?inventory_item_id={item}" for level, item in levels]
         pages = [{"ids": gids[start : start + MAX_IDS]} for start in range(0, len(gids), MAX_IDS)]
         found: dict[tuple[int, int], int] = {}
+        progress = Progress("Levels read", len(gids), "levels")
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
-            for answer in pool.map(lambda page: self.call(documents.READ_LEVELS, page), pages):
+            for n, answer in enumerate(pool.map(lambda page: self.call(documents.READ_LEVELS, page), pages)):
+                progress.reached(n * MAX_IDS)
                 for node in filter(None, answer["nodes"]):
                     available = next((q["quantity"] for q in node["quantities"] if q["name"] == "available"), None)
                     if available is not None:

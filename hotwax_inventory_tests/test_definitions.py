@@ -23,6 +23,7 @@ ORDER = (
     "dagster_home",
     "tables",
     "layout",
+    "progress",
     "sftp",
     "shopify_documents",
     "shopify",

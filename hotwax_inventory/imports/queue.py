@@ -35,6 +35,7 @@ from hotwax_inventory.imports.rows import (
     sql_text,
     without_formula,
 )
+from hotwax_inventory.progress import Progress
 from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, transaction
 from hotwax_inventory.tables import Table
 
@@ -248,12 +249,16 @@ def import_pending(
 
     `config_id` picks those that came under one; None takes all. Raises DiskNearlyFull."""
     done: list[Imported] = []
+    log = dg.get_dagster_logger()
     with warehouse.connect() as connection:
         rows = connection.execute(PENDING, {"feed": imports[0].feed.config_id, "config_id": config_id}).fetchall()
         files = [PendingFile(*row) for row in rows]
         if files:
             require_free_disk(sum(file.size_bytes for file in files))
+        progress, read = Progress("Files read into rows", sum(file.size_bytes for file in files), "bytes"), 0
         for batch in _batches(files):
+            if batch[0].size_bytes > BATCH_BYTES:
+                log.info(f"{batch[0].file_name}: {batch[0].size_bytes / 1e6:,.0f} MB are read into rows.")
             with settings.temporary_folder() as scratch:
                 try:
                     done += _import_batch(imports, batch, run_id, connection, Path(scratch))
@@ -261,6 +266,8 @@ def import_pending(
                     # one of them cannot be read after all: each on its own, to find out which
                     for file in batch:
                         done += _import_batch(imports, [file], run_id, connection, Path(scratch))
+            read += sum(file.size_bytes for file in batch)
+            progress.reached(read)
     return done
 
 

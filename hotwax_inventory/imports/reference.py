@@ -13,7 +13,7 @@ import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.rows import BadFile, Text, fields_relation, read_text
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, require_free_disk
 
 SHOPS = dg.DynamicPartitionsDefinition(name="shop")
 
@@ -242,7 +242,8 @@ ASSETS = (
 def reference(context: dg.AssetExecutionContext, warehouse: Warehouse):
     """Load every reference file in one transaction, and make each shop a partition.
 
-    Raises ReferenceError, with nothing changed, when a file has anything wrong with it."""
+    Raises ReferenceError, with nothing changed, when a file has anything wrong with it; DiskNearlyFull."""
+    require_free_disk()
     with warehouse.transaction() as connection, settings.temporary_folder() as scratch:
         for file in REFERENCE_FILES:
             load_file(file, settings.reference_dir(), Path(scratch), connection)

@@ -13,6 +13,7 @@ import duckdb
 from hotwax_inventory import settings, shopify_documents, tables
 from hotwax_inventory.imports.reference import SHOPS
 from hotwax_inventory.imports.rows import sql_text
+from hotwax_inventory.progress import Progress
 from hotwax_inventory.resources import Shopify, Warehouse, require_free_disk
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
@@ -136,9 +137,12 @@ def read_levels(client: ShopifyClient, lines: Path) -> BulkOperation:
     Raises IncompleteRead, ShopifyUnavailable, ShopifyRefused, TooManyOperations, DiskNearlyFull."""
     log = dg.get_dagster_logger()
     require_free_disk()
+    progress = Progress("Shopify's bulk read", None, "items and levels")
     problem = ""
     for _ in range(READ_ATTEMPTS):
-        operation = client.wait(client.run_query(shopify_documents.ALL_LEVELS))
+        operation = client.wait(
+            client.run_query(shopify_documents.ALL_LEVELS), lambda o: progress.reached(o.object_count)
+        )
         if operation.status != "COMPLETED":
             problem = f"the bulk operation {operation.id} ended as {operation.status} ({operation.error_code})"
         else:
@@ -161,7 +165,7 @@ def _fetch(client: ShopifyClient, operation: BulkOperation, lines: Path) -> str:
         lines.write_bytes(b"")
         return "" if operation.object_count == 0 else f"{operation.object_count} objects, but no address of a result"
     require_free_disk(operation.file_size)
-    size = client.download(operation.url, lines)
+    size = client.download(operation.url, lines, operation.file_size)
     if size != operation.file_size:
         return f"{size:,} of {operation.file_size:,} bytes arrived"
     with lines.open("rb") as file:

@@ -11,7 +11,7 @@ from hotwax_inventory.files import inbox
 from hotwax_inventory.imports.identify import MOST_UNITS, UNITS
 from hotwax_inventory.imports.rows import sql_text
 from hotwax_inventory.imports.summary import MOST_LINES, markdown_table
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, require_free_disk
 
 CHECK = dg.AssetCheckSpec("rows_accepted", asset="shopify_webhook_update", description="No update was refused.")
 
@@ -280,6 +280,7 @@ order by disposition
 def shopify_webhook_update(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """One update of a level that Shopify has sent by webhook, and what became of it: applied or, for a reason, not."""
     log_ids: list[int] = []
+    require_free_disk()
     for batch in inbox.batches():
         with warehouse.transaction() as connection:
             log_id = import_batch(batch, context.run.run_id, connection)

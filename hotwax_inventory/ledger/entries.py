@@ -14,6 +14,7 @@ from hotwax_inventory.files import inbox
 from hotwax_inventory.imports import shopify_reset
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.ledger.fold import apply_events
+from hotwax_inventory.progress import Progress
 from hotwax_inventory.resources import Warehouse, require_free_disk, transaction
 
 # From this share of all keys on, writing the whole state anew is cheaper than merging into it.
@@ -104,9 +105,12 @@ def post_imported(warehouse: Warehouse) -> list[Posted]:
         waiting = _waiting(connection)
         if waiting:
             require_free_disk()
+        progress, done = Progress("Rows posted to the ledger", sum(file.rows for file in waiting), "rows"), 0
         for batch in _batches(waiting):
             with transaction(connection):
                 posted += _post(batch, connection)
+            done += sum(file.rows for file in batch)
+            progress.reached(done)
         with transaction(connection):
             _remove_old_rows(connection)
     return posted

@@ -13,6 +13,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings, shopify_documents
+from hotwax_inventory.progress import Progress
 from hotwax_inventory.publish.batch import OPEN, PERMANENT, LineOutcome, classify, results
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable, TooManyOperations
@@ -115,8 +116,10 @@ class Sender:
 
         Raises ShopifyUnavailable when nothing is to be heard of the operation."""
 
+        progress = Progress(f"Lines of {name} that Shopify has worked", self._line_count(name), "lines")
+
         def report(operation: BulkOperation) -> None:
-            self._log.info(f"{name}: {operation.status.lower()}, {operation.object_count:,} lines worked.")
+            progress.reached(operation.object_count)
 
         status = "UNREADABLE"
         try:
@@ -143,6 +146,13 @@ class Sender:
         except ShopifyUnavailable as error:
             raise ShopifyRefused(str(error)) from error
         self._record(name, results(result))
+
+    def _line_count(self, name: str) -> int:
+        with self._warehouse.transaction() as connection:
+            return connection.execute(
+                "select line_count from sync_file where sync_run_id = $id and file_name = $name",
+                {"id": self._sync_run_id, "name": name},
+            ).fetchall()[0][0]
 
     def _begin(self, names: Sequence[str]) -> None:
         with self._warehouse.transaction() as connection:
@@ -175,11 +185,13 @@ class Sender:
         """Send lines of a file, some at once; the first that Shopify does not answer ends the sending."""
         with (outbox() / name).open(encoding="utf-8") as file:
             lines = [(n, line) for n, line in enumerate(file) if line_numbers is None or n in line_numbers]
+        progress = Progress(f"Lines of {name} that Shopify has answered", len(lines), "lines")
         with ThreadPoolExecutor(LINES_AT_ONCE) as pool:
             asked = [pool.submit(self._ask, line_number, line) for line_number, line in lines]
             try:
-                for answer in as_completed(asked):
+                for n, answer in enumerate(as_completed(asked), 1):
                     answer.result()
+                    progress.reached(n)
             finally:
                 pool.shutdown(cancel_futures=True)
                 answered = [answer for answer in asked if not answer.cancelled() and not answer.exception()]

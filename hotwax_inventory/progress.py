@@ -1,0 +1,44 @@
+"""How far a long piece of work has come: in the run's log, and so in the terminal."""
+
+import time
+
+import dagster as dg
+
+EVERY_SECONDS = 10.0
+
+
+class Progress:
+    """Says how far the work has come, a line in EVERY_SECONDS at most; work that is shorter says nothing.
+
+    `what` begins the line, `total` may be unknown, and `unit` is what is counted; of bytes, MB are shown."""
+
+    def __init__(self, what: str, total: int | None, unit: str) -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._started = self._said = time.monotonic()
+
+    def reached(self, done: int) -> None:
+        """Note that so much is done."""
+        now = time.monotonic()
+        if now - self._said < EVERY_SECONDS:
+            return
+        self._said = now
+        text = f"{self._what}: {self._shown(done)}"
+        if self._total:
+            left = (now - self._started) * (self._total - done) / max(done, 1)
+            text += (
+                f" of {self._shown(self._total)} {self._named} ({100 * done // self._total} %), {_duration(left)} left"
+            )
+        else:
+            text += f" {self._named} so far"
+        dg.get_dagster_logger().info(f"{text}.")
+
+    @property
+    def _named(self) -> str:
+        return "MB" if self._unit == "bytes" else self._unit
+
+    def _shown(self, count: int) -> str:
+        return f"{count / 1e6:,.0f}" if self._unit == "bytes" else f"{count:,}"
+
+
+def _duration(seconds: float) -> str:
+    return f"about {seconds / 60:,.0f} minutes" if seconds >= 120 else f"about {seconds:.0f} seconds"

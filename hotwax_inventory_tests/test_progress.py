@@ -1,0 +1,54 @@
+"""What a run says of itself while it works."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from hotwax_inventory import progress
+from hotwax_inventory.progress import Progress
+from hotwax_inventory_tests.conftest import Place
+
+
+class Log:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_a_line_every_ten_seconds_with_what_is_done_and_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, log = SimpleNamespace(now=0.0), Log()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(progress.dg, "get_dagster_logger", lambda: log)
+    landing, reading = Progress("a.csv", 100_000_000, "bytes"), Progress("Bulk read", None, "levels")
+    for second in range(26):
+        clock.now = float(second)
+        landing.reached(second * 1_000_000)
+    reading.reached(1_234_567)
+    assert log.lines == [
+        "a.csv: 10 of 100 MB (10 %), about 90 seconds left.",
+        "a.csv: 20 of 100 MB (20 %), about 80 seconds left.",
+        "Bulk read: 1,234,567 levels so far.",
+    ]
+
+
+def test_files_rows_levels_and_lines_of_a_run_are_counted_in_its_log(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", "0")
+    place.put_reset("reset.csv", "Item,externalFacilityId,availableQty,idValue\nTEE-S,43,5,501\nTEE-S,116,2,501\n")
+    said = ""
+    for job, shop in (("import_inventory", None), ("hard_sync", "SHOP")):
+        result = place.succeed(job, shop=shop)
+        said += "\n".join(entry.user_message for entry in place.instance.all_logs(result.run_id))
+    for line in (
+        "netsuite/inventoryitem/csv/reset.csv: 0 of 0 MB (100 %), about 0 seconds left.",
+        "Files read into rows: 0 of 0 MB (100 %)",
+        "Rows posted to the ledger: 2 of 2 rows (100 %)",
+        "Shopify's bulk read: ",
+        "Lines of SHOP/000001/delta-0001.jsonl that Shopify has worked: 1 of 1 lines (100 %)",
+        "Levels read: 0 of ",
+    ):
+        assert line in said, line
