@@ -43,7 +43,7 @@ test-soak: install
 
 # the picture in README, of the UI as it is now; it needs Chromium
 picture: install
-	README_PICTURE=docs/lineage.png $(BIN)/python -m pytest -k lineage hotwax_inventory_tests/test_browser.py
+	README_PICTURE=hotwax_inventory_tests/pictures/lineage.png $(BIN)/python -m pytest -k lineage hotwax_inventory_tests/test_browser.py
 
 # pandas is what a benchmark compares with, and is kept apart: DuckDB imports it wherever it finds it, which costs 0.4 s a process.
 BENCH_LOCK := hotwax_inventory_tests/benchmarks/requirements.lock
