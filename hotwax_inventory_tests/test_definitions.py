@@ -62,6 +62,7 @@ JOBS = IMPORT_JOBS | {
     "kit_inventory_setup",
     "process_bulk_imported_files",
     "explain",
+    "report_worklist",
 }
 SENSORS = {f"{job}_files" for job in IMPORT_JOBS} | {"schedule_restock_due"}
 SCHEDULES = {
@@ -69,6 +70,7 @@ SCHEDULES = {
     "upload_recent_inventory_changes_quarter_hourly",
     "kit_inventory_setup_daily",
     "process_bulk_imported_files_every_5_minutes",
+    "report_worklist_daily",
 }
 
 
