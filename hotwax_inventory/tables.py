@@ -212,13 +212,13 @@ SHOPIFY_SHOP_PRODUCT_MAPPING = Table(
 )
 VIRTUAL_QUEUE_ITEM = Table(
     "virtual_queue_item",
-    "One open order item: parked at a virtual facility it reduces online ATP, at a physical one it is a reservation.",
+    "One order item that is or was open: parked at a virtual facility it reduces online ATP, at a physical one it is reserved.",
     (
         Column("order_id", "varchar", "order"),
         Column("order_item_seq_id", "varchar", "item of the order"),
         PRODUCT_ID,
         FACILITY_ID,
-        Column("quantity", "integer", "units still open"),
+        Column("quantity", "integer", "units still open: 0 once they are fulfilled or the item has gone from the file"),
         Column("product_store_id", "varchar", "the product store that sold it"),
         CHANGED_SEQ,
     ),

@@ -27,9 +27,9 @@ ORDER = (
     "shopify_documents",
     "shopify",
     "resources",
-    "retention",
     "files",
     "webhook",
+    "retention",
     "imports",
     "ledger",
     "publish",
@@ -63,6 +63,8 @@ JOBS = IMPORT_JOBS | {
     "process_bulk_imported_files",
     "explain",
     "report_worklist",
+    "sync_inventory_from_shopify",
+    "webhook_subscription",
 }
 SENSORS = {f"{job}_files" for job in IMPORT_JOBS} | {"schedule_restock_due"}
 SCHEDULES = {
@@ -71,6 +73,8 @@ SCHEDULES = {
     "kit_inventory_setup_daily",
     "process_bulk_imported_files_every_5_minutes",
     "report_worklist_daily",
+    "sync_inventory_from_shopify_daily",
+    "webhook_subscription_daily",
 }
 
 

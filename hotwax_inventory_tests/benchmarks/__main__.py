@@ -6,11 +6,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from hotwax_inventory_tests.benchmarks import feeds, hard_sync, import_run, landing, recent_sync, reset
+from hotwax_inventory_tests.benchmarks import feeds, hard_sync, import_run, landing, recent_sync, reset, shopify_source
 from hotwax_inventory_tests.benchmarks.measure import Line, say
 
 SUBJECTS = {
     "reset": reset,
+    "shopify_source": shopify_source,
     "feeds": feeds,
     "hard_sync": hard_sync,
     "recent_sync": recent_sync,
