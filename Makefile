@@ -36,7 +36,7 @@ test: install
 	$(BIN)/python -m pytest -n 2 -m "not long and not soak"
 
 test-long: install
-	$(BIN)/python -m pytest -n 2 -m long
+	$(BIN)/python -m pytest -n 2 -m "long and not soak"
 
 test-soak: install
 	$(BIN)/python -m pytest -n 2 -m soak

@@ -137,6 +137,7 @@ def test_the_lineage_of_a_delta_shows_what_it_is_made_of(ui: Ui) -> None:
         ui.page.screenshot(path=README_PICTURE, clip={"x": 322, "y": 245, "width": 1085, "height": 830})
 
 
+@pytest.mark.soak
 def test_a_reset_by_path_is_held_and_what_it_leads_to_is_sent_when_a_person_approves_both(ui: Ui) -> None:
     newest = PROJECT / "data/samples" / RESETS / "2h-ago-InventoryItemExport.csv"
     nothing_left = re.sub(r",\d+,(\d+)$", r",0,\1", newest.read_text(), flags=re.MULTILINE)
