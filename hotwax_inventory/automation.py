@@ -15,6 +15,7 @@ from hotwax_inventory.files import inbox
 from hotwax_inventory.files.landing import Source, ready_files
 from hotwax_inventory.files.sources import FEEDS, Feed
 from hotwax_inventory.imports.reference import ASSETS, REFERENCE_FILES
+from hotwax_inventory.imports.shopify_levels import UNMATCHED_CHECK
 from hotwax_inventory.imports.summary import check_specs
 from hotwax_inventory.ledger.receiving import due_shipments
 from hotwax_inventory.publish.guards import GUARDS
@@ -41,6 +42,7 @@ def _with_own_checks(*assets: str) -> dg.AssetSelection:
         "inventory_item_detail": ["no_reset_is_held"],
         "shopify_webhook_update": ["rows_accepted"],
         "inventory_drift": list(drift.CHECKS),
+        "shopify_shop_product": [UNMATCHED_CHECK.name],
         "shopify_webhook_subscription": ["subscription_was_there"],
         **{feed.asset: [spec.name for spec in check_specs(feed.asset)] for feed in FEEDS},
     }
@@ -123,7 +125,9 @@ SCHEDULE_RESTOCK = dg.define_asset_job(
 )
 SYNC_FROM_SHOPIFY = dg.define_asset_job(
     "sync_inventory_from_shopify",
-    selection=_up_to_atp("shopify_inventory_level", "shopify_shop_product", "shopify_inventory_reset"),
+    selection=_up_to_atp(
+        "shopify_inventory_level", "shopify_shop_product", "shopify_inventory_reset", "inventory_drift"
+    ),
     description="HotWax: Sync Inventory from Shopify, once a day. Read every level of a shop, and let it reset our stock where "
     "the shop is its master.",
     tags={"hotwax/job": "JOB_SYNC_INV_FRM_SHPY", "hotwax/service": "bulkInventorySyncFromShopify"},

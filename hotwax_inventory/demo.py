@@ -244,6 +244,7 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def main() -> int:
+    dagster_home.prepare()
     os.environ.setdefault("SFTP_STABLE_SECONDS", "0")
     os.environ.setdefault("WEBHOOK_CALLBACK_URL", callback_url(WEBHOOK_PORT))
     ours = simulator.running(settings.home() / "simulator") is None
@@ -258,7 +259,6 @@ def main() -> int:
 
 def demonstrate() -> int:
     """Put the samples on SFTP, run the jobs, print the table; 0 when Shopify shows what was meant."""
-    dagster_home.prepare()
     instance = dg.DagsterInstance.get()
     say(f"{put_samples()} sample files lie on SFTP. The jobs run through Dagster:")
     run_job("load_reference", instance)

@@ -70,9 +70,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def wait_until_ready(dagster: subprocess.Popen[bytes], address: str) -> None:
+def wait_until_ready(dagster: subprocess.Popen[bytes], address: str, seconds: float = READY_SECONDS) -> None:
     """Raises RuntimeError when Dagster ends, or does not answer in time."""
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + seconds
     while dagster.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{address}/server_info", timeout=2).status_code == 200:

@@ -182,6 +182,11 @@ def sync_max_snapshot_minutes() -> int:
     return _integer(os.environ, "SYNC_MAX_SNAPSHOT_MINUTES", 240, lowest=1)
 
 
+def unmatched_max_percent() -> int:
+    """The share of a shop's items, in percent, that may be matched to no product."""
+    return _integer(os.environ, "UNMATCHED_MAX_PERCENT", 10)
+
+
 def drift_max_percent() -> int:
     """The share of a shop's levels, in percent, that may be left with another number than ours."""
     return _integer(os.environ, "DRIFT_MAX_PERCENT", 5)

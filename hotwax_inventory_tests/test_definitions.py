@@ -62,6 +62,9 @@ JOBS = IMPORT_JOBS | {
     "kit_inventory_setup",
     "process_bulk_imported_files",
     "explain",
+    "report_worklist",
+    "sync_inventory_from_shopify",
+    "webhook_subscription",
 }
 SENSORS = {f"{job}_files" for job in IMPORT_JOBS} | {"schedule_restock_due"}
 SCHEDULES = {
@@ -69,6 +72,9 @@ SCHEDULES = {
     "upload_recent_inventory_changes_quarter_hourly",
     "kit_inventory_setup_daily",
     "process_bulk_imported_files_every_5_minutes",
+    "report_worklist_daily",
+    "sync_inventory_from_shopify_daily",
+    "webhook_subscription_daily",
 }
 
 

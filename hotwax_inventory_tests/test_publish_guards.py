@@ -262,7 +262,7 @@ def test_a_retry_of_a_failed_run_brings_the_same_delta_to_its_end(
         with dg.execute_job(job, instance, tags=shop_tag, reexecution_options=again) as retried:
             assert retried.success
             steps = {event.step_key for event in retried.all_events if event.is_step_success}
-    assert steps == {"hard_sync_upload", "sync_verification"}
+    assert steps == {"hard_sync_upload", "sync_verification", "inventory_drift"}
     assert shown(stocked) == TARGETS
     assert adjusted_once(stocked)
     assert stocked.rows("select sync_run_id, status_id from sync_run") == [(1, "finished")]

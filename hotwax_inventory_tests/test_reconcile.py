@@ -11,10 +11,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from hotwax_inventory.publish.guards import number_alarms
+from hotwax_inventory.publish.manifest import RECENT, Delta
+from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.test_feeds import ADJUSTMENTS, DELTAS, KITS, RECEIPTS, RULES, at
-from hotwax_inventory_tests.test_publish import HEADER, item, materialised, stocked
+from hotwax_inventory_tests.test_publish import HEADER, calls, item, materialised, stocked
 
 __all__ = ["stocked"]
 
@@ -257,7 +260,9 @@ def test_the_worklist_says_what_a_person_must_mend_and_a_spreadsheet_can_read_it
     stocked.simulator.faults.add(
         Fault("inventoryAdjustQuantities", "user_error", at_call=0, value="NON_MUTABLE_INVENTORY_ITEM")
     )
-    assert not stocked.run("hard_sync", shop="SHOP").success
+    result = stocked.run("hard_sync", shop="SHOP")
+    assert not result.success
+    assert "3 of 6 items of shop SHOP are matched to no product" in failed_checks(result)["few_items_are_unmatched"]
     (event,) = stocked.succeed("report_worklist").asset_materializations_for_node("worklist")
     kinds = dict(stocked.rows("select kind, count(*) from worklist group by kind"))
     assert kinds == {
@@ -279,3 +284,22 @@ def test_the_worklist_says_what_a_person_must_mend_and_a_spreadsheet_can_read_it
         "20 units may be promised",
     ]
     assert all(row["what_to_do"] for row in rows)
+
+
+def test_stock_that_is_not_the_sum_of_its_entries_is_not_published(stocked: Place) -> None:
+    with Warehouse().transaction() as connection:
+        connection.execute(
+            "update inventory_item set available_to_promise_total = available_to_promise_total + 1 "
+            "where product_id = '10002' and facility_id = 'BROOKLYN'"
+        )
+    result = stocked.run("hard_sync", shop="SHOP")
+    assert not result.success
+    assert "10002 at BROOKLYN is not the sum" in failed_checks(result)["ledger_adds_up"]
+    assert stocked.rows("select count(*) from sync_run") == [(0,)], "there is nothing that could be approved"
+    assert calls(stocked, "inventoryAdjustQuantities") == 0
+
+
+def test_a_level_goes_below_zero_only_where_raw_numbers_are_asked_for() -> None:
+    delta = Delta(1, RECENT, 9, 9, 9, 2, 7, 2, 2, False, {})
+    assert "2 levels would be brought below zero" in number_alarms(delta, use_valid_atp=True)["nothing_below_zero"]
+    assert number_alarms(delta, use_valid_atp=False) == {}

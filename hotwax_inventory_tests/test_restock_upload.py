@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import httpx
 import pytest
 from filelock import FileLock
@@ -82,11 +83,12 @@ def place(empty_place: Place, kept_warehouse: Path) -> Place:
         rows = "".join(f"{sku},{UNITS},2099-01-01T00:00:00Z,Broadway,STORE,Demo,Launch\n" for sku in SKUS)
         empty_place.put(f"{RESTOCKS}/r.csv", RESTOCK + rows)
         empty_place.succeed("import_scheduled_restock")
-        with Warehouse().transaction() as connection:
-            connection.execute("delete from sync_change")  # which the shops of the other tests do not know of
         shutil.copy(Warehouse().path, kept_warehouse)
-    empty_place.home.mkdir(exist_ok=True)
-    shutil.copy(kept_warehouse, Warehouse().path)
+        with duckdb.connect(str(kept_warehouse)) as connection:
+            connection.execute("delete from sync_change")  # which the shops of the other tests do not know of
+    else:
+        empty_place.home.mkdir(exist_ok=True)
+        shutil.copy(kept_warehouse, Warehouse().path)
     return empty_place
 
 

@@ -276,6 +276,12 @@ select product_id, shopify_inventory_item_id, 'csv'
 from stated
 """
 
+UNMATCHED_CHECK = dg.AssetCheckSpec(
+    "few_items_are_unmatched",
+    asset="shopify_shop_product",
+    description="No larger share of the shop's items is matched to no product than UNMATCHED_MAX_PERCENT.",
+)
+
 # Each item that is matched to no product, and why; `sku` null where it has none.
 UNMATCHED_ITEM = """
 with item as (
@@ -318,6 +324,7 @@ order by reason
     partitions_def=SHOPS,
     deps=["shopify_inventory_level", "product"],
     metadata=tables.SHOPIFY_SHOP_PRODUCT.metadata,
+    check_specs=[UNMATCHED_CHECK],
 )
 def shopify_shop_product(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """One product and its inventory item in a shop: by SKU, or as shopify_shop_product.csv states it."""
@@ -328,14 +335,29 @@ def shopify_shop_product(context: dg.AssetExecutionContext, warehouse: Warehouse
             "select count(*), (select count(*) from product) - count(*) from shopify_shop_product where shop_id = $shop_id",
             {"shop_id": shop.shop_id},
         ).fetchall()[0]
+    items_unmatched = sum(n for _, n, _ in unmatched)
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": count,
         "products_without_item": without_item,
-        "items_unmatched": sum(n for _, n, _ in unmatched),
+        "items_unmatched": items_unmatched,
     }
     metadata |= {f"items_{reason}": number for reason, number, _ in unmatched}
     metadata |= {f"example_{reason}": sku[:100] for reason, _, sku in unmatched if sku}
-    return dg.MaterializeResult(metadata=metadata)
+    return dg.MaterializeResult(metadata=metadata, check_results=[_unmatched(shop.shop_id, items_unmatched, count)])
+
+
+def _unmatched(shop_id: str, unmatched: int, matched: int) -> dg.AssetCheckResult:
+    percent = settings.unmatched_max_percent()
+    is_right = 100 * unmatched <= percent * (unmatched + matched)
+    return dg.AssetCheckResult(
+        check_name=UNMATCHED_CHECK.name,
+        passed=is_right,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=None
+        if is_right
+        else f"{unmatched:,} of {unmatched + matched:,} items of shop {shop_id} are matched to no product, more than {percent} % "
+        "(UNMATCHED_MAX_PERCENT): nobody keeps their levels. The job report_worklist lists each with what to do.",
+    )
 
 
 def match_products(shop_id: str, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, str | None]]:

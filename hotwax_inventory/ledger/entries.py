@@ -214,7 +214,7 @@ def _post(batch: list[Waiting], connection: duckdb.DuckDBPyConnection) -> list[P
     if batch[0].is_large_reset:
         _post_large_reset(batch[0], connection)
     elif sum(file.rows for file in batch):
-        apply_events(EVENTS.format(rows=" union all ".join(ROWS.values())), connection, is_ordered=len(batch) == 1)
+        apply_events(EVENTS.format(rows=" union all ".join(ROWS.values())), connection)
     connection.execute(CLOSED)
     connection.execute(FINISHED)
     if any(file.reset_table for file in batch):

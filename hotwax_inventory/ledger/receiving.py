@@ -161,7 +161,7 @@ def receive(
     )
     items = connection.execute("select count(*) from received").fetchall()[0][0]
     if items:
-        apply_events(EVENTS, connection, is_ordered=True)
+        apply_events(EVENTS, connection)
         connection.execute(f"insert into shipment_receipt select {tables.SHIPMENT_RECEIPT.column_list()} from received")
         connection.execute("update sequence set last_value = last_value + $items", {"items": items})
     connection.execute(COMPLETE, {"shipment_ids": shipment_ids})

@@ -9,7 +9,7 @@ from hotwax_inventory import settings
 from hotwax_inventory.imports.shopify_levels import last_read
 from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.publish.batch import load_shown
-from hotwax_inventory.publish.guards import share_alarms, snapshot_alarms
+from hotwax_inventory.publish.guards import number_alarms, share_alarms, snapshot_alarms
 from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, add_files, store, sync_folder
 from hotwax_inventory.publish.moved import TOUCHED_SINCE, narrow_to_moved, since_seq
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations
@@ -179,6 +179,7 @@ def make_delta(
     else:
         observed = Observation(read.operation_id, read.started_at, last_value, delta.mapped_count)
         alarms = share_alarms(delta) | snapshot_alarms(shop_id, read.object_count, read.started_at, connection)
+    alarms |= number_alarms(delta, scope.publication.use_valid_atp)
     prefix = f"{sync_folder(shop_id, delta.sync_run_id)}/delta"
     files = add_files(delta.sync_run_id, run_id, prefix, scope.publication.changes_per_line, connection)
     delta = replace(delta, alarms=alarms, files=files)
@@ -218,9 +219,10 @@ def _counted(scope: Scope, job: str, asked: int, connection: duckdb.DuckDBPyConn
     compared, out_of_range = connection.execute(
         f"select count(*), count(*) filter (target_quantity not between -{MOST_UNITS} and {MOST_UNITS}) from compared"
     ).fetchall()[0]
-    changes, units, zeroed = connection.execute(
+    changes, units, zeroed, below_zero = connection.execute(
         "select count(*), coalesce(sum(abs(delta)), 0)::bigint, "
-        "count(*) filter (observed_quantity + delta <= 0 and observed_quantity > 0) from change"
+        "count(*) filter (observed_quantity + delta <= 0 and observed_quantity > 0), "
+        "count(*) filter (target_quantity < 0) from change"
     ).fetchall()[0]
     sync_run_id, is_first, mapped = connection.execute(
         "select coalesce(max(sync_run_id), 0) + 1, count(*) filter (shop_id = $shop_id and status_id = 'finished') = 0, "
@@ -244,7 +246,7 @@ def _counted(scope: Scope, job: str, asked: int, connection: duckdb.DuckDBPyConn
             ).fetchall()[0][0]
         )
     skipped = {reason: count for reason, count in (skipped | {"out_of_range": out_of_range}).items() if count}
-    return Delta(sync_run_id, job, levels, compared, mapped, changes, units, zeroed, is_first, skipped)
+    return Delta(sync_run_id, job, levels, compared, mapped, changes, units, zeroed, below_zero, is_first, skipped)
 
 
 def outbox_folder(delta: Delta) -> str | None:

@@ -80,6 +80,7 @@ class Delta:
     change_count: int
     units: int
     zeroed_count: int
+    below_zero_count: int
     is_first: bool
     skipped: dict[str, int]
     files: list[DeltaFile] = field(default_factory=list)
