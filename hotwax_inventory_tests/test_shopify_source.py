@@ -13,8 +13,8 @@ from hotwax_inventory.imports.shopify_reset import SyncInventory, register_read
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
-from hotwax_inventory_tests.dagster_dev import until
-from hotwax_inventory_tests.test_webhook import free_port, serving
+from hotwax_inventory_tests.dagster_dev import free_port, until
+from hotwax_inventory_tests.test_webhook import serving
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
 # beyond 2^53, where two neighbours are the same number to whoever reads numbers as floating point

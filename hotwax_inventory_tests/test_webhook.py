@@ -22,8 +22,8 @@ from starlette.types import Message
 
 from hotwax_inventory import webhook
 from hotwax_inventory.files import inbox
-from hotwax_inventory.simulator.http_server import bound_socket
 from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.dagster_dev import free_port, until
 
 SECRET = "hush"
 BODY = (
@@ -182,11 +182,6 @@ def test_what_cannot_be_written_is_not_acknowledged(caller: Caller, monkeypatch:
 # --- the receiver as a server of its own
 
 
-def free_port() -> int:
-    with bound_socket(0) as free:
-        return free.getsockname()[1]
-
-
 @contextmanager
 def serving(port: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A receiver in a process of its own, and its address."""
@@ -195,11 +190,8 @@ def serving(port: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], 
     process = subprocess.Popen(command, cwd=Path(webhook.__file__).parents[1], stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
-        while not answers(address):
-            assert process.poll() is None, "uvicorn has ended"
-            assert time.monotonic() < deadline, "uvicorn does not answer"
-            time.sleep(0.05)
+        until(lambda: process.poll() is not None or answers(address), "uvicorn answers or has ended")
+        assert process.poll() is None, "uvicorn has ended"
         yield process, address
     finally:
         process.kill()
