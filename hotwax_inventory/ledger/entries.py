@@ -334,7 +334,7 @@ OLD = """
 create or replace temp table old as
 select log_id
 from data_manager_log
-where status_id in ('finished', 'finished_with_errors')
+where status_id in ('finished', 'finished_with_errors', 'cancelled')
     and rows_removed_at is null
     and finished_at < current_timestamp - to_days(if(config_id = $webhooks, greatest($keep_days, $remembered_days), $keep_days))
 """
