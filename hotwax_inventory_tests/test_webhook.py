@@ -159,6 +159,14 @@ def test_a_repeated_delivery_is_acknowledged_and_not_kept_twice_also_by_the_next
     assert Caller().post(BODY, webhook_id="a") == 200
     assert kept() == []
 
+    async def at_once() -> list[int]:
+        path = "/webhooks/shopify/SHOP"
+        return await asyncio.gather(*(caller.send((BODY,), headers(BODY, str(nth % 5)), path) for nth in range(50)))
+
+    assert set(asyncio.run(at_once())) == {200}
+    assert sorted(webhook_id for webhook_id, _ in kept()) == ["0", "1", "2", "3", "4"]
+    assert len(inbox.waiting()) < 5, "what comes while one commit is under way is put on disk together"
+
 
 def test_both_secrets_count_while_one_replaces_the_other(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOPIFY_SHOP_WEBHOOK_SECRET_OLD", "hushed")
