@@ -10,11 +10,12 @@ from hotwax_inventory.files import inbox
 from hotwax_inventory.files.inbox import Event
 from hotwax_inventory.imports.shopify_levels import Shop, last_read
 from hotwax_inventory.imports.shopify_reset import SyncInventory, register_read
+from hotwax_inventory.ledger import entries
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
-from hotwax_inventory_tests.dagster_dev import until
-from hotwax_inventory_tests.test_webhook import free_port, serving
+from hotwax_inventory_tests.dagster_dev import free_port, until
+from hotwax_inventory_tests.test_webhook import serving
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
 # beyond 2^53, where two neighbours are the same number to whoever reads numbers as floating point
@@ -231,6 +232,37 @@ def test_a_read_is_registered_once_and_may_be_left_to_the_queue(place: Place) ->
         read, shop = last_read("SHOP", connection), Shop("SHOP", "", "STORE", "shopify", "exclude")
         assert register_read(shop, read, SyncInventory.model_validate({}), "again", connection) == (1, {})
     assert len(place.logs()) == 1
+
+
+def test_a_read_that_empties_the_shop_is_held_until_somebody_approves_the_next_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "FEWEST_STOCKED_KEYS", 1)
+    monkeypatch.setattr(entries, "BATCH_ROWS", 1)  # every read is a large one
+    levels = [(TEE_S, BROADWAY), (TEE_S, BROOKLYN), (TEE_M, BROADWAY)]
+    keys = [("10001", "BROADWAY"), ("10001", "BROOKLYN"), ("10002", "BROADWAY")]
+    show(place, 0, *((*level, 7, 1) for level in levels))
+    place.succeed("sync_inventory_from_shopify", shop="SHOP")
+    imported(place, event("a", body(available=6, minutes=30)), event("b", body(available=8, minutes=10)))
+    show(place, 20, *((*level, 0, 0) for level in levels))
+    place.succeed("sync_inventory_from_shopify", shop="SHOP")
+    assert [log[1] for log in place.logs()] == ["finished", "finished", "held"]
+    ((message,),) = place.rows("select message from data_manager_log where status_id = 'held'")
+    assert "run sync_inventory_from_shopify for the shop with approve = true" in message
+    assert place.stock() == dict.fromkeys(keys, (8, 8)) | {keys[0]: (6, 6)}
+    show(place, 25, *((*level, 0, 0) for level in levels))
+    place.succeed("sync_inventory_from_shopify", {"shopify_inventory_reset": {"approve": True}}, shop="SHOP")
+    assert [log[1] for log in place.logs()] == ["finished", "finished", "cancelled", "finished"]
+    # the webhook is newer than both
+    assert place.stock() == dict.fromkeys(keys, (0, 0)) | {keys[0]: (6, 6)}
+    assert place.rows("select count(*) from shopify_inventory_reset") == [(9,)]
+    # when they are old, rows that made no entry go
+    place.rows("update data_manager_log set finished_at = finished_at - interval 8 days")
+    imported(place, event("c", body(available=5, minutes=40)))
+    assert place.rows("select log_id, line_number from shopify_inventory_reset") == place.rows(
+        "select log_id, line_number from inventory_item_detail where log_id in (1, 4) order by seq"
+    )
+    assert sorted(dispositions(place)) == ["a", "c"]
 
 
 def test_what_another_master_shows_is_recorded_and_never_applied(place: Place) -> None:

@@ -22,8 +22,8 @@ from starlette.types import Message
 
 from hotwax_inventory import webhook
 from hotwax_inventory.files import inbox
-from hotwax_inventory.simulator.http_server import bound_socket
 from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.dagster_dev import free_port, until
 
 SECRET = "hush"
 BODY = (
@@ -159,6 +159,14 @@ def test_a_repeated_delivery_is_acknowledged_and_not_kept_twice_also_by_the_next
     assert Caller().post(BODY, webhook_id="a") == 200
     assert kept() == []
 
+    async def at_once() -> list[int]:
+        path = "/webhooks/shopify/SHOP"
+        return await asyncio.gather(*(caller.send((BODY,), headers(BODY, str(nth % 5)), path) for nth in range(50)))
+
+    assert set(asyncio.run(at_once())) == {200}
+    assert sorted(webhook_id for webhook_id, _ in kept()) == ["0", "1", "2", "3", "4"]
+    assert len(inbox.waiting()) < 5, "what comes while one commit is under way is put on disk together"
+
 
 def test_both_secrets_count_while_one_replaces_the_other(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOPIFY_SHOP_WEBHOOK_SECRET_OLD", "hushed")
@@ -182,11 +190,6 @@ def test_what_cannot_be_written_is_not_acknowledged(caller: Caller, monkeypatch:
 # --- the receiver as a server of its own
 
 
-def free_port() -> int:
-    with bound_socket(0) as free:
-        return free.getsockname()[1]
-
-
 @contextmanager
 def serving(port: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A receiver in a process of its own, and its address."""
@@ -195,11 +198,8 @@ def serving(port: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], 
     process = subprocess.Popen(command, cwd=Path(webhook.__file__).parents[1], stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
-        while not answers(address):
-            assert process.poll() is None, "uvicorn has ended"
-            assert time.monotonic() < deadline, "uvicorn does not answer"
-            time.sleep(0.05)
+        until(lambda: process.poll() is not None or answers(address), "uvicorn answers or has ended")
+        assert process.poll() is None, "uvicorn has ended"
         yield process, address
     finally:
         process.kill()

@@ -41,43 +41,68 @@ class SyncInventory(dg.Config):
         return values | {ours: values[theirs] for theirs, ours in spellings.items() if values.get(theirs) is not None}
 
 
-# Every level of the snapshot with what it needs to become a reset. A read is not of one moment, hence the five minutes, which
-# are HotWax's `buffertime` (HotWax reference 3.10).
-LEVEL = """
-select
-    l.rowid + 1 as line_number,
-    l.shopify_inventory_item_id,
-    l.shopify_location_id,
-    l.on_hand as quantity,
-    m.product_id,
-    f.facility_id,
-    case
-        when not l.tracked or l.on_hand is null then 'not_tracked'
-        when o.facility_id is null then 'location_not_mapped'
-        when f.facility_id is null or f.parent_facility_type_id = 'VIRTUAL_FACILITY' then 'location_without_stock'
-        when m.product_id is null then 'item_not_matched'
-        when $kits_are_derived and p.product_type_id = 'MARKETING_PKG_PICK' then 'kit'
-        when l.updated_at < $since::timestamptz - interval 5 minutes then 'not_changed'
-    end as skipped
-from shopify_inventory_level as l
-left join shopify_shop_location as o on o.shop_id = l.shop_id and o.shopify_location_id = l.shopify_location_id
-left join facility as f on f.facility_id = o.facility_id
-left join (from shopify_shop_product where shop_id = $shop_id) as m
-    on m.shopify_inventory_item_id = l.shopify_inventory_item_id
-left join product as p on p.product_id = m.product_id
-where l.shop_id = $shop_id
+# Which facility's stock a location shows, and which product an item is.
+MAPPINGS = """
+with place as (
+    select
+        o.shopify_location_id,
+        f.facility_id,
+        f.facility_id is null or f.parent_facility_type_id is not distinct from 'VIRTUAL_FACILITY' as is_without_stock
+    from shopify_shop_location as o
+    left join facility as f on f.facility_id = o.facility_id
+    where o.shop_id = $shop_id
+),
+item as (
+    select
+        m.shopify_inventory_item_id,
+        m.product_id,
+        $kits_are_derived and p.product_type_id is not distinct from 'MARKETING_PKG_PICK' as is_kit
+    from shopify_shop_product as m
+    left join product as p on p.product_id = m.product_id
+    where m.shop_id = $shop_id
+)
 """
+# A read is not of one moment, hence the five minutes, which are HotWax's `buffertime` (HotWax reference 3.10).
+IS_UNCHANGED = "coalesce(l.updated_at < $since::timestamptz - interval 5 minutes, false)"
 
 ACCEPTED = f"""
 insert into shopify_inventory_reset by name
+{MAPPINGS}
 select
-    $log_id as log_id, line_number, $shop_id as shop_id, shopify_inventory_item_id, shopify_location_id, product_id, facility_id,
-    quantity
-from ({LEVEL})
-where skipped is null
+    $log_id as log_id,
+    l.rowid + 1 as line_number,
+    l.shop_id,
+    l.shopify_inventory_item_id,
+    l.shopify_location_id,
+    i.product_id,
+    p.facility_id,
+    l.on_hand as quantity
+from shopify_inventory_level as l
+join place as p on p.shopify_location_id = l.shopify_location_id and not p.is_without_stock
+join item as i on i.shopify_inventory_item_id = l.shopify_inventory_item_id and not i.is_kit
+where l.shop_id = $shop_id and l.tracked and l.on_hand is not null and not {IS_UNCHANGED}
 """
 
-SKIPPED = f"select skipped, count(*) from ({LEVEL}) where skipped is not null group by skipped order by skipped"
+SKIPPED = f"""
+{MAPPINGS}
+select
+    case
+        when not l.tracked or l.on_hand is null then 'not_tracked'
+        when p.shopify_location_id is null then 'location_not_mapped'
+        when p.is_without_stock then 'location_without_stock'
+        when i.product_id is null then 'item_not_matched'
+        when i.is_kit then 'kit'
+        when {IS_UNCHANGED} then 'not_changed'
+    end as reason,
+    count(*)
+from shopify_inventory_level as l
+left join place as p on p.shopify_location_id = l.shopify_location_id
+left join item as i on i.shopify_inventory_item_id = l.shopify_inventory_item_id
+where l.shop_id = $shop_id
+group by reason
+having reason is not null
+order by reason
+"""
 
 # The last read whose rows went to the ledger.
 SINCE = """

@@ -215,7 +215,7 @@ insert into data_manager_log by name
 select
     $log_id as log_id,
     $config_id as config_id,
-    'webhook_inbox' as remote_path,
+    'webhook_inbox/webhooks-' || lpad($log_id::varchar, 12, '0') as remote_path,
     'webhooks-' || lpad($log_id::varchar, 12, '0') as file_name,
     max(received_at) as remote_modified_at,
     $size_bytes as size_bytes,

@@ -247,28 +247,36 @@ from (
 where f.order_id = q.order_id and f.order_item_seq_id = q.order_item_seq_id
 """
 
-# What a reset would take to zero, of the keys that have something to sell at the facilities that it names.
+# What a reset would take to zero, of the keys that have something to sell at the facilities that it names; the last of several
+# rows of a key counts.
 ZEROED = """
-with counted as (
+with stocked as (
     select
-        r.product_id,
-        r.facility_id,
-        arg_max(r.quantity, r.line_number) as quantity,
-        arg_max(r.reset_by, r.line_number) as reset_by
+        product_id,
+        facility_id,
+        available_to_promise_total - quantity_on_hand_total as gap,
+        coalesce(reset_at < (select effective_at from data_manager_log where log_id = $log_id), true) as is_older
+    from inventory_item
+    where available_to_promise_total > 0
+        and facility_id in (select distinct facility_id from reset_row where log_id = $log_id)
+),
+emptied as (
+    select r.product_id, r.facility_id, max(r.line_number) as line_number
     from reset_row as r
-    where r.log_id = $log_id
+    join stocked as s on s.product_id = r.product_id and s.facility_id = r.facility_id
+    where r.log_id = $log_id and s.is_older and r.quantity + if(r.reset_by = 'QOH', s.gap, 0) <= 0
     group by r.product_id, r.facility_id
+),
+filled as (
+    select distinct e.product_id, e.facility_id
+    from emptied as e
+    join reset_row as r
+        on r.log_id = $log_id
+        and r.product_id = e.product_id
+        and r.facility_id = e.facility_id
+        and r.line_number > e.line_number
 )
-select
-    count(*) as stocked,
-    count(*) filter (
-        c.quantity + if(c.reset_by = 'QOH', i.available_to_promise_total - i.quantity_on_hand_total, 0) <= 0
-        and coalesce(i.reset_at < (select effective_at from data_manager_log where log_id = $log_id), true)
-    ) as zeroed
-from inventory_item as i
-left join counted as c on c.product_id = i.product_id and c.facility_id = i.facility_id
-where i.available_to_promise_total > 0
-    and i.facility_id in (select facility_id from counted)
+select (select count(*) from stocked), (select count(*) from emptied) - (select count(*) from filled)
 """
 
 HELD = """
@@ -330,7 +338,7 @@ OLD = """
 create or replace temp table old as
 select log_id
 from data_manager_log
-where status_id in ('finished', 'finished_with_errors')
+where status_id in ('finished', 'finished_with_errors', 'cancelled')
     and rows_removed_at is null
     and finished_at < current_timestamp - to_days(if(config_id = $webhooks, greatest($keep_days, $remembered_days), $keep_days))
 """

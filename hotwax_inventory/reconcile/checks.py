@@ -69,6 +69,8 @@ KEY_CHECKS = tuple(
         tables.SHOPIFY_SHOP_LOCATION,
         tables.VIRTUAL_QUEUE_ITEM,
         tables.INVENTORY_RESET,
+        tables.SHOPIFY_INVENTORY_RESET,
+        tables.SHOPIFY_WEBHOOK_UPDATE,
         tables.INVENTORY_ITEM_DETAIL,
         tables.INVENTORY_ITEM,
         tables.FACILITY_ATP,

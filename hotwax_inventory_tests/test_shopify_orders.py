@@ -1,0 +1,124 @@
+"""A webhook, a whole read, a NetSuite reset and the echo of a push of ours for the same levels end in one state, in any order."""
+
+import itertools
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from hotwax_inventory.files import inbox
+from hotwax_inventory.files.inbox import Event
+from hotwax_inventory.resources import Warehouse
+from hotwax_inventory_tests import test_shopify_source
+from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.test_shopify_source import BROADWAY, BROOKLYN, TEE_M, TEE_S, dispositions, imported, show
+
+HEADER = "Item,externalFacilityId,availableQty,idValue\n"
+STEPS = ("webhook", "read", "reset", "echo")
+ORDERS = list(itertools.permutations(STEPS))
+EVERYDAY = [ORDERS[n] for n in (0, 9, 23)]
+
+
+@dataclass(frozen=True)
+class Morning:
+    """A warehouse in which everything has happened and nothing has been worked yet; the times are counted from `began_at`."""
+
+    warehouse: Path
+    began_at: datetime
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Morning:
+    """What the first test makes for all others."""
+    return Morning(tmp_path_factory.mktemp("morning") / "warehouse.duckdb", datetime.now(UTC).replace(microsecond=0))
+
+
+@pytest.fixture
+def morning(empty_place: Place, made: Morning) -> Morning:
+    """Ten units of two products at two facilities, two of them held back. The shop is read while it shows others; then it is
+    given ours, eight of each. From then on Shopify is its master."""
+    for name, content in test_shopify_source.REFERENCE.items():
+        empty_place.write_reference(name, content)
+    if not made.warehouse.exists():
+        _prepare(empty_place, made)
+        shutil.copy(Warehouse().path, made.warehouse)
+    empty_place.home.mkdir(exist_ok=True)
+    shutil.copy(made.warehouse, Warehouse().path)
+    return made
+
+
+def _prepare(place: Place, found: Morning) -> None:
+    def master(name: str) -> None:
+        shops = test_shopify_source.REFERENCE["shopify_shop"].replace("STORE,shopify", f"STORE,{name}")
+        place.write_reference("shopify_shop", shops)
+        place.succeed("load_reference")
+
+    levels = [(TEE_S, BROADWAY, 9, 3), (TEE_S, BROOKLYN, 12, 0), (TEE_M, BROADWAY, 10, 1), (TEE_M, BROOKLYN, 10, 0)]
+    master("shopify")
+    stock = "".join(f"X,{facility},10,{product}\n" for facility in (116, 281) for product in (501, 502))
+    place.put_reset("opening.csv", HEADER + stock, found.began_at - timedelta(minutes=60))
+    place.succeed("import_inventory")
+    place.rows(
+        "insert into product_facility by name select product_id, facility_id, 2 as minimum_stock, 1 as changed_seq "
+        "from inventory_item"
+    )
+    show(place, 0, *levels)
+    place.simulator.shops.now = lambda: found.began_at - timedelta(minutes=30)
+    place.succeed("sync_inventory_from_shopify", {"shopify_inventory_reset": {"schedule_now": False}}, shop="SHOP")
+    place.simulator.shops.now = lambda: datetime.now(UTC)
+    master("hotwax")
+    place.succeed("hard_sync", shop="SHOP")
+    shown = place.simulator.shops.levels("SHOP")
+    assert {shown[item, location] for item, location, *_ in levels} == {8}
+    master("shopify")
+
+
+def update(webhook_id: str, level: tuple[int, int], available: int, updated_at: datetime) -> Event:
+    content = {
+        "inventory_item_id": level[0],
+        "location_id": level[1],
+        "available": available,
+        "updated_at": updated_at.isoformat(timespec="seconds"),
+    }
+    return Event("SHOP", webhook_id, None, datetime.now(UTC).isoformat(), json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [*EVERYDAY, *(pytest.param(order, marks=pytest.mark.long) for order in ORDERS if order not in EVERYDAY)],
+    ids=" ".join,
+)
+def test_all_orders_end_in_one_state(empty_place: Place, morning: Morning, order: tuple[str, ...]) -> None:
+    place = empty_place
+    levels = [(item, location) for item in (TEE_S, TEE_M) for location in (BROADWAY, BROOKLYN)]
+    for step in order:
+        match step:
+            case "webhook":
+                # after the reset, before the read, between both
+                imported(
+                    place,
+                    update("w1", levels[0], 8, morning.began_at - timedelta(minutes=10)),
+                    update("w2", levels[1], 7, morning.began_at - timedelta(minutes=40)),
+                    update("w3", levels[2], 6, morning.began_at - timedelta(minutes=25)),
+                )
+            case "read":
+                place.succeed("process_bulk_imported_files")
+            case "reset":
+                place.put_reset(
+                    "reset.csv", HEADER + "X,116,5,501\nX,116,3,502\n", morning.began_at - timedelta(minutes=20)
+                )
+                place.succeed("import_inventory")
+            case "echo":
+                (pushed_at,) = place.rows("select max(sent_at) from sync_file")[0]
+                imported(place, *(update(f"e{n}", level, 8, pushed_at) for n, level in enumerate(levels)))
+    assert place.stock() == {
+        ("10001", "BROADWAY"): (8, 8),
+        ("10001", "BROOKLYN"): (12, 12),
+        ("10002", "BROADWAY"): (3, 3),
+        ("10002", "BROOKLYN"): (10, 10),
+    }
+    assert dispositions(place) == {f"w{n}": "applied" for n in (1, 2, 3)} | {f"e{n}": "echo" for n in range(4)}
+    assert inbox.waiting() == []
