@@ -107,7 +107,7 @@ def go_back(moment: datetime, connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(KNOWN, at)
     for table in ("inventory_item_detail", "inventory_item", "product_facility", "kit_inventory"):
         connection.execute(f"delete from temp.{table}")
-    apply_events(ARRIVED, connection, is_ordered=True)
+    apply_events(ARRIVED, connection)
     connection.execute(RULE_FILES, at)
     connection.execute(
         "create or replace temp table product_facility_rule as select t.* from product_facility_rule as t "
