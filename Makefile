@@ -6,7 +6,7 @@ export DAGSTER_HOME ?= $(CURDIR)/data/dagster
 export PYTHONPATH := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install configure demo dev explain test test-long test-soak bench lint lock
+.PHONY: install configure demo dev explain test test-long test-soak picture bench lint lock
 
 install: $(VENV)/installed
 
@@ -36,10 +36,14 @@ test: install
 	$(BIN)/python -m pytest -n 2 -m "not long and not soak"
 
 test-long: install
-	$(BIN)/python -m pytest -n 2 -m long
+	$(BIN)/python -m pytest -n 2 -m "long and not soak"
 
 test-soak: install
 	$(BIN)/python -m pytest -n 2 -m soak
+
+# the picture in README, of the UI as it is now; it needs Chromium
+picture: install
+	README_PICTURE=hotwax_inventory_tests/pictures/lineage.png $(BIN)/python -m pytest -k lineage hotwax_inventory_tests/test_browser.py
 
 # pandas is what a benchmark compares with, and is kept apart: DuckDB imports it wherever it finds it, which costs 0.4 s a process.
 BENCH_LOCK := hotwax_inventory_tests/benchmarks/requirements.lock

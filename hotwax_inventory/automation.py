@@ -15,9 +15,11 @@ from hotwax_inventory.files import inbox
 from hotwax_inventory.files.landing import Source, ready_files
 from hotwax_inventory.files.sources import FEEDS, Feed
 from hotwax_inventory.imports.reference import ASSETS, REFERENCE_FILES
+from hotwax_inventory.imports.shopify_levels import UNMATCHED_CHECK
 from hotwax_inventory.imports.summary import check_specs
 from hotwax_inventory.ledger.receiving import due_shipments
 from hotwax_inventory.publish.guards import GUARDS
+from hotwax_inventory.reconcile import drift
 from hotwax_inventory.resources import Sftp, Warehouse, WarehouseBusy
 from hotwax_inventory.retention import clean_up
 from hotwax_inventory.sftp import SftpUnavailable
@@ -39,6 +41,8 @@ def _with_own_checks(*assets: str) -> dg.AssetSelection:
         **{asset: list(guards) for asset, guards in GUARDS.items()},
         "inventory_item_detail": ["no_reset_is_held"],
         "shopify_webhook_update": ["rows_accepted"],
+        "inventory_drift": list(drift.CHECKS),
+        "shopify_shop_product": [UNMATCHED_CHECK.name],
         "shopify_webhook_subscription": ["subscription_was_there"],
         **{feed.asset: [spec.name for spec in check_specs(feed.asset)] for feed in FEEDS},
     }
@@ -75,7 +79,12 @@ LOAD_REFERENCE = dg.define_asset_job(
 HARD_SYNC = dg.define_asset_job(
     "hard_sync",
     selection=_with_own_checks(
-        "shopify_inventory_level", "shopify_shop_product", "hard_sync_delta", "hard_sync_upload", "sync_verification"
+        "shopify_inventory_level",
+        "shopify_shop_product",
+        "hard_sync_delta",
+        "hard_sync_upload",
+        "sync_verification",
+        "inventory_drift",
     ),
     description="HotWax: Upload Inventory, once a day. Bring every level of a shop to the number that we promise.",
     tags={"hotwax/job": "JOB_UL_INV", "hotwax/service": "bulkResetShopifyInventoryLevel"},
@@ -104,9 +113,11 @@ KIT_INVENTORY_SETUP = dg.define_asset_job(
 )
 SCHEDULE_RESTOCK = dg.define_asset_job(
     "schedule_restock",
-    selection=_up_to_atp("shipment_receipt"),
-    description="HotWax: Scheduled restock. Receive shipments: restocks at their time, inbound ones by their id.",
+    selection=_up_to_atp("shipment_receipt", "restock_upload"),
+    description="HotWax: Scheduled restock. Receive shipments, restocks at their time, inbound ones by their id, and publish them.",
     tags={
+        # its moment does not wait for the other runs in the queue
+        "dagster/priority": "10",
         "hotwax/feed": "SCHEDULED_RESTOCK",
         "hotwax/job": "JOB_SCHEDULED_RSTK",
         "hotwax/service": "receiveAndUpdateInventoryToShopify",
@@ -114,7 +125,9 @@ SCHEDULE_RESTOCK = dg.define_asset_job(
 )
 SYNC_FROM_SHOPIFY = dg.define_asset_job(
     "sync_inventory_from_shopify",
-    selection=_up_to_atp("shopify_inventory_level", "shopify_shop_product", "shopify_inventory_reset"),
+    selection=_up_to_atp(
+        "shopify_inventory_level", "shopify_shop_product", "shopify_inventory_reset", "inventory_drift"
+    ),
     description="HotWax: Sync Inventory from Shopify, once a day. Read every level of a shop, and let it reset our stock where "
     "the shop is its master.",
     tags={"hotwax/job": "JOB_SYNC_INV_FRM_SHPY", "hotwax/service": "bulkInventorySyncFromShopify"},
@@ -124,6 +137,11 @@ IMPORT_WEBHOOK_UPDATES = dg.define_asset_job(
     selection=_up_to_atp("shopify_webhook_update"),
     description="HotWax: inventory_levels/update. Apply what Shopify has told of its levels to shops that it is master of.",
     tags={"hotwax/feed": inbox.CONFIG_ID},
+)
+WORKLIST = dg.define_asset_job(
+    "report_worklist",
+    selection=_with_own_checks("worklist"),
+    description="What a person must mend, as a table and a CSV: unmatched SKUs, levels that Shopify does not stock, held files.",
 )
 EXPLAIN = dg.define_asset_job(
     "explain",
@@ -148,6 +166,7 @@ JOBS = (
     WEBHOOK_SUBSCRIPTION,
     HARD_SYNC,
     UPLOAD_RECENT,
+    WORKLIST,
     EXPLAIN,
     clean_up,
 )
@@ -365,6 +384,17 @@ def upload_recent_inventory_changes_quarter_hourly(
         yield dg.RunRequest(run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id)
 
 
+@dg.schedule(
+    job=WORKLIST,
+    cron_schedule="30 7 * * *",
+    execution_timezone="UTC",
+    description="Writes the worklist, after the hard sync.",
+)
+def report_worklist_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run."""
+    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+
 SENSORS = (
     load_reference_files,
     *(file_sensor(feed) for feed in FEEDS),
@@ -376,6 +406,7 @@ SCHEDULES = (
     process_bulk_imported_files_every_5_minutes,
     kit_inventory_setup_daily,
     hard_sync_daily,
+    report_worklist_daily,
     sync_inventory_from_shopify_daily,
     webhook_subscription_daily,
     upload_recent_inventory_changes_quarter_hourly,

@@ -19,8 +19,8 @@ from hotwax_inventory.imports import (
     webhook_updates,
 )
 from hotwax_inventory.ledger import atp, entries, kits, receiving
-from hotwax_inventory.publish import delta, upload
-from hotwax_inventory.reconcile import checks, explanation, freshness, verification
+from hotwax_inventory.publish import delta, launch, restock_upload, upload
+from hotwax_inventory.reconcile import checks, drift, explanation, freshness, verification, worklist
 from hotwax_inventory.resources import Sftp, Shopify, Warehouse
 
 defs = dg.Definitions(
@@ -49,13 +49,21 @@ defs = dg.Definitions(
         upload.hard_sync_upload,
         delta.recent_change_delta,
         upload.recent_change_upload,
+        restock_upload.restock_upload,
         verification.sync_verification,
+        drift.inventory_drift,
+        worklist.worklist,
         explanation.inventory_explanation,
     ],
     asset_checks=[*checks.CHECKS, *freshness.CHECKS],
     jobs=automation.JOBS,
     sensors=automation.SENSORS,
     schedules=automation.SCHEDULES,
-    resources={"warehouse": Warehouse(), "sftp": Sftp(), "shopify": Shopify()},
+    resources={
+        "warehouse": Warehouse(),
+        "sftp": Sftp(),
+        "shopify": Shopify(),
+        "receiver": launch.Launcher(shopify=Shopify()),
+    },
     executor=dg.in_process_executor,
 )

@@ -2,24 +2,33 @@
 
 Everything runs through Dagster, into the instance of DAGSTER_HOME, so that `make dev` shows the same runs afterwards."""
 
+import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import httpx
 
 from hotwax_inventory import dagster_home, settings, simulator
+from hotwax_inventory.automation import shops_with_master
 from hotwax_inventory.definitions import defs
+from hotwax_inventory.files import inbox
 from hotwax_inventory.files.sources import FEEDS
 from hotwax_inventory.resources import Sftp, Warehouse
 
 SAMPLES = settings.PROJECT / "data" / "samples"
+# another one than that of make dev, which may be running
+WEBHOOK_PORT = os.environ.get("WEBHOOK_PORT", "3081")
+WAIT_SECONDS = 60
 AGE = re.compile(r"(\d+)h-ago-(.*)")
 EXPORT_TIME = "%a %b %d %Y %H:%M:%S GMT+0000 (UTC)"
 UPLOAD = timedelta(minutes=30)
@@ -93,6 +102,17 @@ group by all
 order by all
 """
 
+# What Shopify is the master of, as we have it.
+TAKEN_OVER = """
+select s.shop_id, p.internal_name, l.shopify_location_id, i.available_to_promise_total
+from shopify_shop as s
+join shopify_shop_location as l on l.shop_id = s.shop_id
+join shopify_shop_product as m on m.shop_id = s.shop_id
+join product as p on p.product_id = m.product_id
+join inventory_item as i on i.product_id = m.product_id and i.facility_id = l.facility_id
+where s.inventory_master = 'shopify'
+"""
+
 SUMMARY = (("Files", FILES), ("Refused rows", REFUSED), ("Changes sent to Shopify", CHANGES))
 
 
@@ -102,10 +122,10 @@ def report(instance: dg.DagsterInstance) -> bool:
         for title, sql in SUMMARY:
             relation = connection.sql(sql)
             print_table(title, relation.columns, relation.fetchall())
-        shops = [row[0] for row in connection.execute("select shop_id from shopify_shop order by all").fetchall()]
+        taken_over = connection.execute(TAKEN_OVER).fetchall()
     equal = True
     rows = []
-    for shop_id in shops:
+    for shop_id in shops_with_master(instance, "hotwax"):
         found = _latest(instance, "sync_verification", shop_id)
         delta = _latest(instance, "hard_sync_delta", shop_id)
         rows.append(
@@ -119,7 +139,86 @@ def report(instance: dg.DagsterInstance) -> bool:
         )
         equal = equal and found.get("levels_different") == 0 and found.get("levels_touched") == delta.get("changes")
     print_table("Levels in Shopify", ("shop", "compared", "changed", "equal to target", "different"), rows)
+    rows = []
+    for shop_id in shops_with_master(instance, "shopify"):
+        shown = {(level["sku"], level["location_id"]): level["available"] for level in levels(shop_id)}
+        ours = {(sku, location): promise for shop, sku, location, promise in taken_over if shop == shop_id}
+        different = sum(shown.get(level) != promise for level, promise in ours.items())
+        rows.append((shop_id, len(shown), len(ours), different))
+        equal = equal and bool(ours) and not different
+    print_table("Levels taken from Shopify", ("shop", "levels (with kits)", "taken", "different"), rows)
     return equal
+
+
+def take_over(instance: dg.DagsterInstance) -> None:
+    """Subscribe to the webhooks of the shops that Shopify is master of, and read their levels."""
+    for shop_id in shops_with_master(instance, "shopify"):
+        run_job("webhook_subscription", instance, shop_id)
+        run_job("sync_inventory_from_shopify", instance, shop_id)
+
+
+def sell(shop_id: str) -> None:
+    """Sell a unit in a shop of the simulator, and wait until its webhook is in the inbox. Raises RuntimeError."""
+    level = next(level for level in levels(shop_id) if level["available"] > 0)
+    sale = {"shop": shop_id, "sku": level["sku"], "location_id": level["location_id"], "quantity": 1}
+    httpx.post(f"{shopify_url()}/simulator/sale", json=sale).raise_for_status()
+    say(
+        f"  One {level['sku']} is sold in {shop_id}: Shopify has {level['available'] - 1} left, and says so by webhook."
+    )
+    wait_until(lambda: bool(inbox.waiting()), "the webhook of the sale has come")
+
+
+def levels(shop_id: str) -> list[dict[str, Any]]:
+    """The levels of a shop of the simulator."""
+    return httpx.get(f"{shopify_url()}/simulator/levels", params={"shop": shop_id}, timeout=60).json()
+
+
+def shopify_url() -> str:
+    return simulator.ensure_running(settings.home() / "simulator", settings.reference_dir()).shopify_url
+
+
+def callback_url(port: str) -> str:
+    """Where the receiver of `receiving` is reached."""
+    return f"http://127.0.0.1:{port}/webhooks/shopify"
+
+
+@contextmanager
+def receiving(port: str) -> Iterator[None]:
+    """The webhook receiver in a process of its own. Raises RuntimeError."""
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "hotwax_inventory.webhook:app",
+        "--port",
+        port,
+        "--log-level",
+        "warning",
+    ]
+    process = subprocess.Popen(command, cwd=settings.PROJECT, start_new_session=True)
+
+    def answers() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"The webhook receiver has ended; is port {port} taken? WEBHOOK_PORT names another one.")
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200
+        return False
+
+    try:
+        wait_until(answers, "the webhook receiver answers")
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Raises RuntimeError when it does not come true in time."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"Within {WAIT_SECONDS} seconds it did not come true that {what}.")
+        time.sleep(0.1)
 
 
 def _latest(instance: dg.DagsterInstance, asset: str, shop_id: str) -> dict[str, Any]:
@@ -145,7 +244,9 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def main() -> int:
+    dagster_home.prepare()
     os.environ.setdefault("SFTP_STABLE_SECONDS", "0")
+    os.environ.setdefault("WEBHOOK_CALLBACK_URL", callback_url(WEBHOOK_PORT))
     ours = simulator.running(settings.home() / "simulator") is None
     say("The simulator (SFTP server and Shopify) is started …")
     try:
@@ -158,18 +259,24 @@ def main() -> int:
 
 def demonstrate() -> int:
     """Put the samples on SFTP, run the jobs, print the table; 0 when Shopify shows what was meant."""
-    dagster_home.prepare()
     instance = dg.DagsterInstance.get()
     say(f"{put_samples()} sample files lie on SFTP. The jobs run through Dagster:")
     run_job("load_reference", instance)
     for feed in FEEDS:
         run_job(feed.job, instance)
-    for shop_id in instance.get_dynamic_partitions("shop"):
+    for shop_id in shops_with_master(instance, "hotwax"):
         run_job("hard_sync", instance, shop_id)
+    with receiving(WEBHOOK_PORT):
+        take_over(instance)
+        for shop_id in shops_with_master(instance, "shopify"):
+            sell(shop_id)
+    run_job("import_webhook_updates", instance)
     if not report(instance):
         say("\nShopify does not show what was meant; see the runs above.")
         return 1
-    say("\nEvery level that was compared shows what we promise. To look further: make dev, then http://127.0.0.1:3000")
+    say(
+        "\nEvery level shows what we promise, and we have what Shopify is the master of. To look further: make dev, then http://127.0.0.1:3000"
+    )
     return 0
 
 

@@ -1,6 +1,7 @@
 """Everything at once on this machine: `python -m hotwax_inventory.dev` (make dev).
 
-Simulator, Dagster's UI and daemon, sensors and schedules on; what they make stays. Ctrl-C ends all but the simulator's data."""
+Simulator, webhook receiver, Dagster's UI and daemon, sensors and schedules on; what they make stays. Ctrl-C ends all but the
+simulator's data."""
 
 import contextlib
 import os
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import time
 
+import dagster as dg
 import httpx
 
-from hotwax_inventory import dagster_home, settings, simulator
+from hotwax_inventory import dagster_home, demo, settings, simulator
 
 PORT = os.environ.get("DAGSTER_PORT", "3000")
+WEBHOOK_PORT = os.environ.get("WEBHOOK_PORT", "3080")
 ADDRESS = f"http://127.0.0.1:{PORT}"
 READY_SECONDS = 120
 STOP_SECONDS = 15
@@ -22,21 +25,30 @@ STOP_SECONDS = 15
 def main() -> int:
     dagster_home.prepare()
     os.environ.setdefault("SFTP_STABLE_SECONDS", "5")
-    if not os.environ.get("SFTP_HOST"):
+    is_simulated = not os.environ.get("SFTP_HOST")
+    if is_simulated:
+        os.environ.setdefault("WEBHOOK_CALLBACK_URL", demo.callback_url(WEBHOOK_PORT))
         addresses = simulator.ensure_running(settings.home() / "simulator", settings.reference_dir())
         say(
             f"SFTP: sftp -P {addresses.sftp_port} -o UserKnownHostsFile={addresses.sftp_known_hosts_file} "
             f"{addresses.sftp_username}@{addresses.sftp_host}  (password {addresses.sftp_password})\n"
             f"Shopify: {addresses.shopify_url}"
         )
-    dagster = subprocess.Popen(
-        [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", PORT],
-        cwd=settings.PROJECT,
-        start_new_session=True,
-    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with demo.receiving(WEBHOOK_PORT):
+        return run_dagster(is_simulated)
+
+
+def run_dagster(is_simulated: bool) -> int:
+    """UI and daemon until Ctrl-C, with sensors and schedules on; the simulator's shops are taken over first."""
+    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", PORT]
+    dagster = subprocess.Popen(command, cwd=settings.PROJECT, start_new_session=True)
     try:
         wait_until_ready(dagster, ADDRESS)
+        if is_simulated:
+            with dg.DagsterInstance.get() as instance:
+                demo.run_job("load_reference", instance)
+                demo.take_over(instance)
         for kind in ("sensor", "schedule"):
             command = [sys.executable, "-m", "dagster", kind, "start", "--start-all", "-w", "workspace.yaml"]
             subprocess.run(command, cwd=settings.PROJECT, check=True, stdout=subprocess.DEVNULL)
@@ -58,9 +70,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def wait_until_ready(dagster: subprocess.Popen[bytes], address: str) -> None:
+def wait_until_ready(dagster: subprocess.Popen[bytes], address: str, seconds: float = READY_SECONDS) -> None:
     """Raises RuntimeError when Dagster ends, or does not answer in time."""
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + seconds
     while dagster.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{address}/server_info", timeout=2).status_code == 200:

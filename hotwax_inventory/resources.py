@@ -1,5 +1,6 @@
 """The three resources: settings and lifecycle only. What is done with them is in the stages."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,10 +13,9 @@ from filelock import FileLock, Timeout
 from pydantic import PrivateAttr
 
 from hotwax_inventory import settings, tables
+from hotwax_inventory.layout import bring_up, create, version_of
 from hotwax_inventory.sftp import SftpSession
 from hotwax_inventory.shopify import ShopifyClient
-
-LAYOUT = 3
 
 # Peak memory of a process is this plus what Python, Dagster and buffers outside DuckDB's pool take: together below 1 GiB.
 MEMORY_LIMIT = "500MB"
@@ -25,8 +25,8 @@ class WarehouseBusy(RuntimeError):
     """Somebody else kept the warehouse open for longer than we wait."""
 
 
-class WarehouseTooNew(RuntimeError):
-    """The warehouse was written by a newer version of this project."""
+class ShopBusy(RuntimeError):
+    """Another run has published to the shop for longer than we could wait."""
 
 
 class DiskNearlyFull(RuntimeError):
@@ -57,10 +57,12 @@ class Warehouse(dg.ConfigurableResource):
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """An open connection, alone; for several transactions in a row. Raises WarehouseBusy, WarehouseTooNew."""
+        """An open connection, alone; for several transactions in a row.
+
+        A warehouse of an earlier layout is brought up first. Raises WarehouseBusy, WarehouseTooNew, WarehouseTooOld."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + self.wait_seconds
-        with self._alone(deadline), closing(self._open(deadline)) as connection:
+        with self._alone(deadline), closing(self._opened(deadline)) as connection:
             yield connection
 
     @contextmanager
@@ -88,6 +90,40 @@ class Warehouse(dg.ConfigurableResource):
         finally:
             lock.release()
 
+    def _opened(self, deadline: float) -> duckdb.DuckDBPyConnection:
+        """A connection to a warehouse of today's layout."""
+        connection = self._open(deadline)
+        try:
+            version = version_of(connection)
+            if version is not None and version < tables.LAYOUT:
+                connection.execute("force checkpoint")
+                connection.close()
+                self._keep_copy(version)
+                connection = self._open(deadline)
+                with transaction(connection):
+                    changed = bring_up(connection)
+                dg.get_dagster_logger().info(
+                    f"The warehouse has layout {tables.LAYOUT} now; changed: {', '.join(changed)}."
+                )
+            elif version is None:
+                with transaction(connection):
+                    create(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _keep_copy(self, version: int) -> None:
+        """Keep the warehouse as an earlier version left it, beside it. Raises DiskNearlyFull."""
+        require_free_disk(2 * self.path.stat().st_size)
+        copy = self.path.with_name(f"{self.path.stem}-layout-{version}{self.path.suffix}")
+        dg.get_dagster_logger().info(f"The warehouse has layout {version}. A copy of it is kept as {copy}.")
+        temporary = copy.with_suffix(".writing")
+        shutil.copyfile(self.path, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(copy)
+
     def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
         told = False
         while True:
@@ -107,11 +143,7 @@ class Warehouse(dg.ConfigurableResource):
                     )
                     told = True
                 time.sleep(0.5)
-        try:
-            _prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
+        _restrict(connection)
         return connection
 
 
@@ -138,28 +170,12 @@ def _configuration() -> dict[str, str | bool | int | float | list[str]]:
     }
 
 
-def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    """Keep queries to our own folders, for good once external access is off, and make the tables of a new warehouse."""
+def _restrict(connection: duckdb.DuckDBPyConnection) -> None:
+    """Keep queries to our own folders, for good once external access is off."""
     folders = [str(settings.home()), str(settings.reference_dir())]
     connection.execute("set TimeZone = 'UTC'")
     connection.execute("set allowed_directories = $folders", {"folders": folders})
     connection.execute("set enable_external_access = false")
-    found = connection.execute(
-        "select count(*) from duckdb_tables() where table_name = 'warehouse_version' and database_name = current_database()"
-    ).fetchone()
-    if found == (0,):
-        with transaction(connection):
-            for table in tables.TABLES:
-                if table not in tables.VIEWS:
-                    connection.execute(table.ddl())
-            connection.execute("insert into sequence values (0, 0)")
-            connection.execute("insert into warehouse_version values ($layout)", {"layout": LAYOUT})
-    version = connection.execute("select max(version) from warehouse_version").fetchone()
-    if version is None or version[0] != LAYOUT:
-        raise WarehouseTooNew(
-            f"The warehouse has layout {version and version[0]}, this version of hotwax_inventory knows layout {LAYOUT}. "
-            "Install the version that wrote it."
-        )
 
 
 class Sftp(dg.ConfigurableResource):
@@ -187,18 +203,24 @@ class Shopify(dg.ConfigurableResource):
         with closing(client):
             yield client
 
-    def hold_shop(self, shop_id: str) -> None:
-        """Wait until no other run publishes to the shop, and keep it so until this run ends."""
+    def hold_shop(self, shop_id: str, patience_seconds: float = -1) -> None:
+        """Wait until no other run publishes to the shop, and keep it so until this run ends.
+
+        Raises ShopBusy when that takes longer than `patience_seconds`; below zero it takes as long as it takes."""
         if shop_id in self._locked:
             return
         folder = settings.home() / "outbox"
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{settings.file_name(shop_id)}.lock")
+        # whichever thread takes it, the end of the run gives it back
+        lock = FileLock(folder / f"{settings.file_name(shop_id)}.lock", thread_local=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             dg.get_dagster_logger().info(f"Waiting: another run is publishing to shop {shop_id}.")
-            lock.acquire()
+            try:
+                lock.acquire(timeout=patience_seconds)
+            except Timeout:
+                raise ShopBusy(f"Another run is publishing to shop {shop_id}.") from None
         self._locks.callback(lock.release)
         self._locked.add(shop_id)
 

@@ -12,9 +12,10 @@ import dagster as dg
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
 from hotwax_inventory import settings
+from hotwax_inventory.files import inbox
 from hotwax_inventory.resources import Warehouse
 
-LANDED = re.compile(r"[0-9a-f]{64}\.(csv|json)")
+LANDED = re.compile(r"[0-9a-f]{64}\.(csv|json|jsonl)")
 # What a run leaves behind goes with it; of a large backlog so many runs a day.
 MOST_RUNS = 5000
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -41,8 +42,11 @@ where sync_run_id in (select unnest(from_json($ids, '["BIGINT"]')))
 
 
 def remove_landed(warehouse: Warehouse, now: datetime) -> int:
-    """Remove the bytes of files that were done with LANDING_KEEP_DAYS ago; how many. Reset rows still there keep theirs."""
-    before = now - timedelta(days=max(settings.landing_keep_days(), settings.reset_rows_keep_days()))
+    """Remove the bytes of files that were done with LANDING_KEEP_DAYS ago; how many. Reset rows still there keep theirs, and the
+    webhook receiver knows by them what it has had."""
+    before = now - timedelta(
+        days=max(settings.landing_keep_days(), settings.reset_rows_keep_days(), inbox.REMEMBERED_DAYS)
+    )
     home = settings.home()
     old = {
         path.relative_to(home).as_posix(): path

@@ -182,6 +182,26 @@ def sync_max_snapshot_minutes() -> int:
     return _integer(os.environ, "SYNC_MAX_SNAPSHOT_MINUTES", 240, lowest=1)
 
 
+def unmatched_max_percent() -> int:
+    """The share of a shop's items, in percent, that may be matched to no product."""
+    return _integer(os.environ, "UNMATCHED_MAX_PERCENT", 10)
+
+
+def drift_max_percent() -> int:
+    """The share of a shop's levels, in percent, that may be left with another number than ours."""
+    return _integer(os.environ, "DRIFT_MAX_PERCENT", 5)
+
+
+def drift_max_hours() -> int:
+    """For how long a level may show another number than ours."""
+    return _integer(os.environ, "DRIFT_MAX_HOURS", 48, lowest=1)
+
+
+def oversold_max_levels() -> int:
+    """How many levels of a shop may be below zero, or offer more than there is, before somebody is told."""
+    return _integer(os.environ, "OVERSOLD_MAX_LEVELS", 0)
+
+
 def reset_rows_keep_days() -> int:
     return _integer(os.environ, "RESET_ROWS_KEEP_DAYS", 7)
 

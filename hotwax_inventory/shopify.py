@@ -7,9 +7,11 @@
 """
 
 import json
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from hotwax_inventory.settings import ShopSettings
 # Shopify's staged upload takes 104,857,600 bytes; a file of ours stays well below.
 MAX_UPLOAD_BYTES = 95_000_000
 MAX_IDS = 250
+READS_AT_ONCE = 4
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.25, 30.0
 RETRIED_STATUS = frozenset({408, 425, 429, 430, 500, 502, 503, 504})
@@ -95,6 +98,8 @@ class ShopifyClient:
         self._shop = shop
         self._version = version
         self._deadline_seconds = deadline_seconds
+        # it would write every address to the log, and those of results are signed: who has one may read it
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         self._http = httpx.Client(transport=transport, timeout=httpx.Timeout(60, connect=15), follow_redirects=False)
         self._token = shop.access_token
         self._token_expires = float("inf")
@@ -230,18 +235,15 @@ class ShopifyClient:
         """What levels, given as (level, item), show now, as {(item, location): available}.
 
         Those that Shopify does not know, or does not count, are left out."""
-        found: dict[tuple[int, int], int] = {}
         gids = [f"gid://shopify/InventoryLevel/{level}?inventory_item_id={item}" for level, item in levels]
-        for start in range(0, len(gids), MAX_IDS):
-            nodes = self.call(documents.READ_LEVELS, {"ids": gids[start : start + MAX_IDS]})["nodes"]
-            for node in nodes:
-                available = (
-                    next((q["quantity"] for q in node["quantities"] if q["name"] == "available"), None)
-                    if node
-                    else None
-                )
-                if available is not None:
-                    found[number(node["item"]["id"]), number(node["location"]["id"])] = available
+        pages = [{"ids": gids[start : start + MAX_IDS]} for start in range(0, len(gids), MAX_IDS)]
+        found: dict[tuple[int, int], int] = {}
+        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+            for answer in pool.map(lambda page: self.call(documents.READ_LEVELS, page), pages):
+                for node in filter(None, answer["nodes"]):
+                    available = next((q["quantity"] for q in node["quantities"] if q["name"] == "available"), None)
+                    if available is not None:
+                        found[number(node["item"]["id"]), number(node["location"]["id"])] = available
         return found
 
     def _operation_id(self, started: Json) -> str:

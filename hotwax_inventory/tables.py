@@ -8,6 +8,52 @@ from typing import Any
 import dagster as dg
 
 TIME = "timestamp with time zone"
+# To be raised with any change of a table that a released version may have made; `layout` brings up what is older.
+LAYOUT = 3
+
+# The rows that move stock.
+ROWS = (
+    "inventory_reset.quantity",
+    "item_receipt.quantity",
+    "item_fulfillment.quantity",
+    "inventory_transfer.quantity",
+    "inventory_adjustment.quantity",
+    "shipment_receipt.quantity_accepted",
+    "shopify_webhook_update.available",
+    "shopify_inventory_reset.quantity",
+)
+# What the numbers that are published are computed from: columns of other assets, shown with the column in the UI.
+MADE_OF = {
+    "sync_change.target_quantity": ("facility_atp.computed_last_inventory_count", "online_atp.online_atp"),
+    "sync_change.observed_quantity": ("shopify_inventory_level.available",),
+    "online_atp.online_atp": (
+        "facility_atp.computed_last_inventory_count",
+        "product_facility.minimum_stock",
+        "virtual_queue_item.quantity",
+    ),
+    "online_atp.base_atp": ("facility_atp.computed_last_inventory_count", "facility_atp.allow_brokering"),
+    "online_atp.raw_atp": ("facility_atp.last_inventory_count", "facility_atp.allow_brokering"),
+    "online_atp.threshold": ("product_facility.minimum_stock",),
+    "online_atp.queue_quantity": ("virtual_queue_item.quantity",),
+    "online_atp.allow_brokering": ("product_facility.allow_brokering",),
+    "online_atp.preorder_hold": ("virtual_queue_item.quantity", "product_store.hold_preorder_physical_inventory"),
+    "facility_atp.computed_last_inventory_count": (
+        "inventory_item.available_to_promise_total",
+        "kit_inventory.available_to_promise_total",
+        "product_facility.minimum_stock",
+    ),
+    "facility_atp.last_inventory_count": (
+        "inventory_item.available_to_promise_total",
+        "kit_inventory.available_to_promise_total",
+    ),
+    "facility_atp.minimum_stock": ("product_facility.minimum_stock",),
+    "facility_atp.allow_brokering": ("product_facility.allow_brokering",),
+    "kit_inventory.available_to_promise_total": ("inventory_item.available_to_promise_total", "kit_component.quantity"),
+    "inventory_item.available_to_promise_total": ("inventory_item_detail.available_to_promise_diff",),
+    "inventory_item.quantity_on_hand_total": ("inventory_item_detail.quantity_on_hand_diff",),
+    "inventory_item_detail.available_to_promise_diff": ROWS,
+    "inventory_item_detail.quantity_on_hand_diff": ROWS,
+}
 
 
 @dataclass(frozen=True)
@@ -39,21 +85,28 @@ class Table:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Definition-time metadata of the asset of this name: the Columns tab, the table's name and where it is kept."""
+        """Definition-time metadata of the asset of this name: the Columns tab, what its numbers are made of, where it is kept."""
+        made_of = {c.name: MADE_OF[f"{self.name}.{c.name}"] for c in self.columns if f"{self.name}.{c.name}" in MADE_OF}
         columns = [
             dg.TableColumn(
                 c.name,
                 type=c.type,
-                description=c.description,
+                description=f"{c.description} (from {', '.join(made_of[c.name])})"
+                if c.name in made_of
+                else c.description,
                 constraints=dg.TableColumnConstraints(nullable=c.optional),
             )
             for c in self.columns
         ]
         constraints = dg.TableConstraints(other=[f"unique: {', '.join(self.key)}"])
+        lineage = {
+            name: [dg.TableColumnDep(*source.split(".")) for source in sources] for name, sources in made_of.items()
+        }
         return {
             "dagster/column_schema": dg.TableSchema(columns, constraints=constraints),
             "dagster/table_name": self.name,
             "dagster/storage_kind": "duckdb",
+            **({"dagster/column_lineage": dg.TableColumnLineage(lineage)} if lineage else {}),
         }
 
 
@@ -62,8 +115,8 @@ FACILITY_ID = Column("facility_id", "varchar", "HotWax facility id")
 LOG_ID = Column("log_id", "bigint", "the file that the row came with: data_manager_log.log_id")
 LINE_NUMBER = Column("line_number", "bigint", "the physical line where the record starts, the header being 1")
 SHOP_ID = Column("shop_id", "varchar", "Shopify shop")
-SHOPIFY_ITEM = Column("shopify_inventory_item_id", "bigint", "number in gid://shopify/InventoryItem/<number>")
-SHOPIFY_LOCATION = Column("shopify_location_id", "bigint", "number in gid://shopify/Location/<number>")
+SHOPIFY_ITEM = Column("shopify_inventory_item_id", "bigint", "the number N of gid://shopify/InventoryItem/N")
+SHOPIFY_LOCATION = Column("shopify_location_id", "bigint", "the number N of gid://shopify/Location/N")
 CHANGED_SEQ = Column(
     "changed_seq", "bigint", "position of the last change in the one sequence that watermarks count in"
 )
@@ -159,13 +212,13 @@ SHOPIFY_SHOP_PRODUCT_MAPPING = Table(
 )
 VIRTUAL_QUEUE_ITEM = Table(
     "virtual_queue_item",
-    "One open order item: parked at a virtual facility it reduces online ATP, at a physical one it is a reservation.",
+    "One order item that is or was open: parked at a virtual facility it reduces online ATP, at a physical one it is reserved.",
     (
         Column("order_id", "varchar", "order"),
         Column("order_item_seq_id", "varchar", "item of the order"),
         PRODUCT_ID,
         FACILITY_ID,
-        Column("quantity", "integer", "units still open"),
+        Column("quantity", "integer", "units still open: 0 once they are fulfilled or the item has gone from the file"),
         Column("product_store_id", "varchar", "the product store that sold it"),
         CHANGED_SEQ,
     ),
@@ -563,7 +616,7 @@ SHOPIFY_INVENTORY_LEVEL = Table(
         Column(
             "shopify_inventory_level_id",
             "bigint",
-            "number in gid://shopify/InventoryLevel/<number>?inventory_item_id=<item>",
+            "the number N of gid://shopify/InventoryLevel/N?inventory_item_id=I",
         ),
         Column("tracked", "boolean", "whether Shopify counts the item"),
         Column("available", "integer", "units that Shopify sells; empty where it does not count", optional=True),
@@ -615,7 +668,7 @@ SYNC_RUN = Table(
     (
         Column("sync_run_id", "bigint", "number of the delta"),
         SHOP_ID,
-        Column("job", "varchar", "hard_sync or upload_recent_inventory_changes"),
+        Column("job", "varchar", "hard_sync, upload_recent_inventory_changes or schedule_restock"),
         Column("run_id", "varchar", "the Dagster run that made it"),
         Column("parameters", "varchar", "the parameters, as JSON"),
         Column(
@@ -714,6 +767,51 @@ PUBLISHED_LEVEL = Table(
     ),
     key=("shop_id", "shopify_inventory_item_id", "shopify_location_id"),
 )
+INVENTORY_DRIFT = Table(
+    "inventory_drift",
+    "One level that showed another number than ours when its shop was last read, or shows one still.",
+    (
+        SHOP_ID,
+        PRODUCT_ID,
+        FACILITY_ID,
+        SHOPIFY_ITEM,
+        SHOPIFY_LOCATION,
+        Column("target_quantity", "bigint", "units that the level should show"),
+        Column("observed_quantity", "integer", "units that it showed when it was read"),
+        Column("current_quantity", "integer", "units that it shows by what Shopify has confirmed to us since"),
+        Column("difference", "bigint", "current minus target; 0: mended by a sync since"),
+        Column(
+            "cause",
+            "varchar",
+            "sold since, edited by someone, not yet sent (our number has moved), never published, refused, contested, unanswered",
+        ),
+        Column("error_code", "varchar", "Shopify's code or message for a refusal", optional=True),
+        Column("oversold_quantity", "bigint", "units sold below zero, and units offered beyond what we have"),
+        Column("since", TIME, "since when it is known to differ"),
+        Column("read_at", TIME, "when the shop was read"),
+    ),
+    key=("shop_id", "shopify_inventory_item_id", "shopify_location_id"),
+)
+WORKLIST = Table(
+    "worklist",
+    "One thing that a person must mend.",
+    (
+        Column(
+            "kind",
+            "varchar",
+            "unmatched_item, unmapped_product, level_not_stocked, never_reset, file_held, file_failed, change_contested, "
+            "change_refused",
+        ),
+        Column("shop_id", "varchar", "Shopify shop", optional=True),
+        Column("product_id", "varchar", "HotWax product id", optional=True),
+        Column("facility_id", "varchar", "HotWax facility id", optional=True),
+        Column("name", "varchar", "SKU, or name of the file"),
+        Column("detail", "varchar", "what is the matter", optional=True),
+        Column("what_to_do", "varchar", "the next step"),
+        Column("since", TIME, "since when, where that is known", optional=True),
+    ),
+    key=("kind", "shop_id", "product_id", "facility_id", "name", "detail"),
+)
 SEQUENCE = Table(
     "sequence",
     "The one sequence that ledger entries and changes are numbered in.",
@@ -731,4 +829,4 @@ WAREHOUSE_VERSION = Table(
 )
 
 TABLES = tuple(value for value in list(globals().values()) if isinstance(value, Table))
-VIEWS = (FACILITY_ATP, ONLINE_ATP)
+VIEWS = (FACILITY_ATP, ONLINE_ATP, WORKLIST)

@@ -17,7 +17,7 @@ from dagster_graphql import DagsterGraphQLClient
 from hotwax_inventory.dev import stop, wait_until_ready
 from hotwax_inventory.settings import PROJECT
 
-RUN_SECONDS = 120
+RUN_SECONDS = 240
 T = TypeVar("T")
 
 
@@ -44,8 +44,7 @@ class Dev:
 @contextlib.contextmanager
 def dagster_dev(log: Path, workspace: Path = PROJECT / "workspace.yaml") -> Iterator[Dev]:
     """`dagster dev` with the instance of DAGSTER_HOME, on a free port. What it says goes to `log`."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     dev = Dev(port)
     command = [sys.executable, "-m", "dagster", "dev", "-w", workspace.name, "-h", "127.0.0.1", "-p", str(port)]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -55,12 +54,18 @@ def dagster_dev(log: Path, workspace: Path = PROJECT / "workspace.yaml") -> Iter
         )
         try:
             try:
-                wait_until_ready(process, dev.address)
+                wait_until_ready(process, dev.address, RUN_SECONDS)
             except RuntimeError as error:
                 raise RuntimeError(log.read_text()[-2000:]) from error
             yield dev
         finally:
             stop(process)
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 def ended_run(run_id: str, instance: dg.DagsterInstance) -> dg.DagsterRun:

@@ -139,7 +139,12 @@ def test_a_receiver_that_is_down_is_told_later_and_the_other_is_not_told_twice(w
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("ALERT_WEBHOOK_URL", "http://127.0.0.1:9/canary", "ALERT_WEBHOOK_URL cannot be reached (ConnectError)"),
+        (
+            "ALERT_WEBHOOK_URL",
+            "http://127.0.0.1:9/canary",
+            "ALERT_WEBHOOK_URL cannot be reached (ConnectionRefusedError)",
+        ),
+        ("ALERT_WEBHOOK_URL", "file:///etc/canary", "ALERT_WEBHOOK_URL must begin with https:// or http://."),
         ("ALERT_SMTP_URL", "mail.example.com", "ALERT_SMTP_URL takes smtp://user:password@host:port, or smtps://."),
         ("ALERT_EMAIL_TO", "", "ALERT_EMAIL_TO is not set. It takes the addresses that alerts go to."),
     ],

@@ -276,7 +276,7 @@ POINTS = (
 MORE_POINTS = (
     Point("session.fetch", 1, "before"),
     Point("path.replace", 2, "before"),
-    Point("landing._sync", 3, "after"),
+    Point("landing.sync_folder", 3, "after"),
     Point("landing._register", 1, "before"),
     Point("resources.transaction", 1, "after"),
     Point("resources.transaction", 2, "before"),
@@ -292,11 +292,18 @@ MORE_POINTS = (
 )
 SEEDS = (1, 2, 3)
 EVERYDAY = [(point, SEEDS[number % len(SEEDS)]) for number, point in enumerate(POINTS)]
-OTHERS = [(point, seed) for point in (*POINTS, *MORE_POINTS) for seed in SEEDS if (point, seed) not in EVERYDAY]
+IN_CI = [(point, SEEDS[number % len(SEEDS)]) for number, point in enumerate(MORE_POINTS)]
+OTHERS = [(point, seed) for point in (*POINTS, *MORE_POINTS) for seed in SEEDS if (point, seed) not in EVERYDAY + IN_CI]
 
 
 @pytest.mark.parametrize(
-    ("point", "seed"), [*EVERYDAY, *(pytest.param(*case, marks=pytest.mark.long) for case in OTHERS)], ids=str
+    ("point", "seed"),
+    [
+        *EVERYDAY,
+        *(pytest.param(*case, marks=pytest.mark.long) for case in IN_CI),
+        *(pytest.param(*case, marks=pytest.mark.soak) for case in OTHERS),
+    ],
+    ids=str,
 )
 def test_a_run_after_one_that_was_killed_ends_where_an_undisturbed_run_ends(
     place: Place, point: Point, seed: int
@@ -371,7 +378,7 @@ def test_a_file_that_comes_back_after_a_kill_is_registered_again(place: Place) -
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_two_runs_at_once_import_every_file_once(place: Place, seed: int) -> None:
     files = put_resets(place, seed)
     both = [started("import_inventory") for _ in range(2)]
@@ -422,8 +429,9 @@ def test_a_run_that_is_killed_beside_another_one_harms_it_not(place: Place) -> N
     assert_nothing_is_lost_or_doubled(place, files)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(n, marks=[pytest.mark.soak, pytest.mark.long][n == 0]) for n in range(4)]
+)
 def test_25_kills_at_random_moments_lose_and_double_nothing(place: Place, seed: int) -> None:
     draw = random.Random(seed)
     files: dict[str, list[tuple[int, int, int]]] = {}

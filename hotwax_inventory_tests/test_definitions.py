@@ -22,13 +22,14 @@ ORDER = (
     "settings",
     "dagster_home",
     "tables",
+    "layout",
     "sftp",
     "shopify_documents",
     "shopify",
     "resources",
-    "retention",
     "files",
     "webhook",
+    "retention",
     "imports",
     "ledger",
     "publish",
@@ -61,6 +62,9 @@ JOBS = IMPORT_JOBS | {
     "kit_inventory_setup",
     "process_bulk_imported_files",
     "explain",
+    "report_worklist",
+    "sync_inventory_from_shopify",
+    "webhook_subscription",
 }
 SENSORS = {f"{job}_files" for job in IMPORT_JOBS} | {"schedule_restock_due"}
 SCHEDULES = {
@@ -68,6 +72,9 @@ SCHEDULES = {
     "upload_recent_inventory_changes_quarter_hourly",
     "kit_inventory_setup_daily",
     "process_bulk_imported_files_every_5_minutes",
+    "report_worklist_daily",
+    "sync_inventory_from_shopify_daily",
+    "webhook_subscription_daily",
 }
 
 
@@ -93,6 +100,21 @@ def test_every_table_asset_shows_its_columns_before_the_first_run() -> None:
         assert spec.description, f"{name} has no description"
         if spec.group_name != "files":
             assert "dagster/column_schema" in spec.metadata, f"{name} shows no columns"
+
+
+def test_a_number_that_is_published_says_which_columns_it_is_made_of() -> None:
+    columns = {f"{table.name}.{column.name}" for table in tables.TABLES for column in table.columns}
+    named = {source for sources in tables.MADE_OF.values() for source in sources}
+    assert (named | set(tables.MADE_OF)) - columns == set()
+    assert {source.split(".")[0] for source in named} - {
+        spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()
+    } == set()
+    way, further = set(), ["sync_change.target_quantity"]
+    while further:
+        name = further.pop()
+        way.add(name)
+        further += tables.MADE_OF.get(name, ())
+    assert {*tables.ROWS, "product_facility.minimum_stock", "virtual_queue_item.quantity"} <= way
 
 
 def test_stages_import_one_way_only() -> None:

@@ -71,6 +71,7 @@ def test_without_a_postgresql_the_storage_is_sqlite(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("server", [of_system() or of_wheel()], indirect=True, ids=lambda path: path.parent.name)
 def test_two_runs_at_once_and_the_daemon_outlive_a_restart_of_the_server(
     empty_place: Place, server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -231,7 +231,7 @@ def test_resets_in_any_order_and_number_of_runs_end_in_the_fold_of_their_rows(op
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@examples(500)
+@examples(150)
 @given(deliveries())
 def test_many_resets_in_any_order_end_in_the_fold_of_their_rows_and_so_does_the_past(
     opening: Path, delivery: Any
@@ -349,7 +349,7 @@ def test_any_bytes_end_as_a_file_whose_rows_add_up(opening: Path, contents: list
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@examples(1000)
+@examples(300)
 @given(st.lists(CONTENTS, min_size=3, max_size=8))
 def test_very_many_bytes_end_as_files_whose_rows_add_up(opening: Path, contents: list[bytes]) -> None:
     check_contents(opening, contents)

@@ -1,5 +1,6 @@
 """What keeps a delta from being sent, how a person sends it after all, and what becomes of an upload that was interrupted."""
 
+from collections import Counter
 from typing import Any
 
 import dagster as dg
@@ -10,6 +11,7 @@ from hotwax_inventory.definitions import defs
 from hotwax_inventory.publish import guards, settling
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
+from hotwax_inventory.simulator.stock import Call
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.test_publish import TARGETS, calls, item, materialised, outcomes, shown, stocked
 from hotwax_inventory_tests.test_publish_crashes import ended, publishing
@@ -215,11 +217,15 @@ def test_what_was_sent_longer_ago_than_shopify_keeps_keys_is_decided_by_its_leve
     stocked.simulator.faults.clear()
     with Warehouse().transaction() as connection:
         connection.execute("update sync_file set sent_at = sent_at - interval 2 days")
-    stocked.simulator.shops.set_available("SHOP", item(stocked, "TEE-S"), 7116, 50)
+    edited = item(stocked, "TEE-S"), 7116
+    stocked.simulator.shops.set_available("SHOP", *edited, 50)
     assert stocked.run(RECENT, shop="SHOP").success
     assert shown(stocked) == TARGETS
-    keys = [a.idempotency_key for a in stocked.simulator.shops.adjustments("SHOP") if a.source == "adjust"]
-    assert len(set(keys)) == 2, "the line that was worked, and the new decision of all others"
+    adjusted = Counter(
+        (a.item_id, a.location_id) for a in stocked.simulator.shops.adjustments("SHOP") if a.source == "adjust"
+    )
+    assert adjusted.pop(edited) == 2, "what was worked, and the new decision after the edit"
+    assert list(adjusted.values()) == [1] * (len(TARGETS) - 1)
 
 
 def test_a_delta_made_while_another_was_interrupted_is_not_sent_alone(
@@ -256,7 +262,7 @@ def test_a_retry_of_a_failed_run_brings_the_same_delta_to_its_end(
         with dg.execute_job(job, instance, tags=shop_tag, reexecution_options=again) as retried:
             assert retried.success
             steps = {event.step_key for event in retried.all_events if event.is_step_success}
-    assert steps == {"hard_sync_upload", "sync_verification"}
+    assert steps == {"hard_sync_upload", "sync_verification", "inventory_drift"}
     assert shown(stocked) == TARGETS
     assert adjusted_once(stocked)
     assert stocked.rows("select sync_run_id, status_id from sync_run") == [(1, "finished")]
@@ -269,21 +275,28 @@ def test_a_line_that_is_refused_without_a_reason_for_a_row_is_parted(stocked: Pl
     assert outcomes(stocked) == {"applied": 9}
 
 
-def test_a_level_that_others_keep_moving_is_contested(stocked: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_level_that_others_keep_moving_is_contested_and_holds_up_no_other(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tee, started = item(stocked, "TEE-S"), stocked.simulator.shops.log_call
 
-    def sell(call: object) -> None:
-        if getattr(call, "root_field", "") == "nodes":
+    def sell_after_every_reading(call: Call) -> None:
+        if call.root_field in ("currentAppInstallation", "nodes"):
             stocked.simulator.shops.sell("SHOP", tee, 7116, 1)
-        started(call)  # pyright: ignore[reportArgumentType]
+        started(call)
 
-    monkeypatch.setattr(stocked.simulator.shops, "log_call", sell)
-    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", value="CHANGE_FROM_QUANTITY_STALE"))
-    result = stocked.run("hard_sync", {"hard_sync_delta": {"changes_per_line": 1}}, shop="SHOP")
-    assert shown(stocked) | {("TEE-S", 7116): 6} == TARGETS
-    assert outcomes(stocked) in ({"applied": 9}, {"applied": 8, "contested": 1})
-    assert result.success == (outcomes(stocked) == {"applied": 9})
-    assert settling.ROUNDS == 3
+    with monkeypatch.context() as strangers:
+        strangers.setattr(stocked.simulator.shops, "log_call", sell_after_every_reading)
+        result = stocked.run("hard_sync", shop="SHOP")
+    assert "10001 at BROADWAY: contested" in stocked.failure(result)
+    assert outcomes(stocked) == {"applied": 8, "contested": 1}
+    sold = [a.delta for a in stocked.simulator.shops.adjustments("SHOP") if a.source == "sale"]
+    assert shown(stocked) == TARGETS | {("TEE-S", 7116): TARGETS["TEE-S", 7116] + 5 + sum(sold)}, (
+        "nothing of theirs is undone"
+    )
+    assert len(sold) > settling.ROUNDS
+    stocked.succeed("hard_sync", shop="SHOP")
+    assert shown(stocked) == TARGETS
 
 
 def test_a_failing_shop_does_not_delay_another(stocked: Place, monkeypatch: pytest.MonkeyPatch) -> None:

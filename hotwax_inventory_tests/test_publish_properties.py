@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 from hotwax_inventory import settings
 from hotwax_inventory.imports.shopify_levels import find_shop
-from hotwax_inventory.publish.compare import Live, levels_to_read, make_delta
+from hotwax_inventory.publish.compare import levels_to_read, make_delta, read_live
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT
 from hotwax_inventory.publish.resume import interrupted, resume, send
 from hotwax_inventory.publish.target import Publication, RecentPublication, Scope
@@ -115,11 +114,11 @@ def publish(place: Place, run_id: str, step: Publish, mode: str) -> None:
             unfinished = interrupted("SHOP", warehouse)
             if unfinished is not None:
                 resume(unfinished, run_id, warehouse, client)
-            levels, upto_seq = levels_to_read(scope, step.job, warehouse)
-            shown_live = client.levels([(level, one) for level, one, _ in levels])
+            with warehouse.transaction() as connection:
+                levels, upto_seq = levels_to_read(scope, step.job, connection)
+            live = read_live(client, levels, upto_seq)
             for sale in step.sales:
                 sell(place, sale)
-            live = Live([(one, location) for _, one, location in levels], shown_live, upto_seq, datetime.now(UTC))
             with warehouse.transaction() as connection:
                 delta = make_delta(scope, step.job, run_id, connection, live)
                 connection.execute(

@@ -11,11 +11,13 @@ from hotwax_inventory.automation import upload_recent_inventory_changes_quarter_
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.test_feeds import KITS, QUEUE
 from hotwax_inventory_tests.test_publish import HEADER, TARGETS, calls, item, materialised, outcomes, shown, stocked
 
 __all__ = ["stocked"]
 
 RECENT = "upload_recent_inventory_changes"
+KIT_HEADER = "productId,productIdTo,quantity,productAssocTypeId\n"
 LAST_PUBLISHED = {"difference_from": "last_published"}
 
 
@@ -103,6 +105,33 @@ def test_rules_queue_and_kits_move_a_level_as_stock_does(
     for (sku, location), quantity in expected.items():
         assert synced.simulator.shops.level("SHOP", item(synced, sku), location).available == quantity
     assert len(synced.rows("select 1 from sync_change where sync_run_id = 2")) == len(expected)
+
+
+def test_what_has_gone_from_queue_and_kits_moves_the_channel_as_what_has_come(synced: Place) -> None:
+    products = (synced.reference_dir / "product.csv").read_text()
+    synced.write_reference("product", f"{products}10010,BAND,FINISHED_GOOD,510,,\n")
+    synced.write_reference("virtual_queue_item", f"{QUEUE}O1,1,10002,PARKING,5,STORE\n")
+    synced.put(f"{KITS}/1.csv", f"{KIT_HEADER}GIFT-KIT,10001,1,PRODUCT_COMPONENT\n", datetime(2026, 3, 5, tzinfo=UTC))
+    for job in ("load_reference", "import_kit_component"):
+        synced.succeed(job)
+    reset(synced, "band", ("116", 6, "510"))
+    synced.succeed(RECENT, shop="SHOP")
+    kit = item(synced, "GIFT-KIT")
+    assert synced.simulator.shops.level("SHOP", kit, 7000).available == 20
+    assert shown(synced) == TARGETS | {("TEE-M", 7000): 17}
+    (synced.reference_dir / "virtual_queue_item.csv").unlink()
+    synced.put(f"{KITS}/2.csv", f"{KIT_HEADER}GIFT-KIT,10010,1,PRODUCT_COMPONENT\n", datetime(2026, 3, 6, tzinfo=UTC))
+    for job in ("load_reference", "import_kit_component"):
+        synced.succeed(job)
+    synced.succeed(RECENT, shop="SHOP")
+    assert synced.simulator.shops.level("SHOP", kit, 7000).available == 6, (
+        "the band is at one store, and as many as before"
+    )
+    assert shown(synced) == TARGETS
+    before = len(synced.simulator.shops.calls)
+    synced.succeed("load_reference")
+    synced.succeed(RECENT, shop="SHOP")
+    assert len(synced.simulator.shops.calls) == before, "what has gone goes once"
 
 
 def test_a_new_mapping_publishes_the_product_to_its_item(stocked: Place) -> None:

@@ -5,12 +5,21 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
 
+from hotwax_inventory.publish.guards import number_alarms
+from hotwax_inventory.publish.manifest import RECENT, Delta
+from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.test_feeds import ADJUSTMENTS, DELTAS, KITS, RECEIPTS, RULES, at
-from hotwax_inventory_tests.test_publish import HEADER, item
+from hotwax_inventory_tests.test_publish import HEADER, calls, item, materialised, stocked
+
+__all__ = ["stocked"]
 
 
 def explained(place: Place, **config: str) -> str:
@@ -151,3 +160,146 @@ def test_the_terminal_says_the_same_and_a_spreadsheet_finds_no_formula(history: 
     assert unknown.returncode == 2
     assert "No product has the id" in unknown.stderr
     assert "Traceback" not in unknown.stderr
+
+
+def drift(place: Place) -> tuple[dict[str, Any], dict[tuple[str, int], tuple[object, ...]]]:
+    """What the last report says in numbers, and its rows by (SKU, location)."""
+    rows = place.rows(
+        "select p.internal_name, d.shopify_location_id, d.target_quantity, d.observed_quantity, d.current_quantity, d.cause, "
+        "d.oversold_quantity from inventory_drift as d join product as p using (product_id) order by all"
+    )
+    event = place.instance.get_latest_materialization_event(dg.AssetKey("inventory_drift"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    numbers = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    return numbers, {(sku, location): tuple(row) for sku, location, *row in rows}
+
+
+def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    return {
+        check.check_name: check.description or "" for check in result.get_asset_check_evaluations() if not check.passed
+    }
+
+
+def test_drift_says_who_has_moved_a_level_and_what_is_left_of_it(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shops = stocked.simulator.shops
+    first = stocked.succeed("hard_sync", shop="SHOP")
+    numbers, rows = drift(stocked)
+    assert (numbers["levels_compared"], numbers["levels_found"], rows) == (9, 0, {}), "a first publication is no drift"
+    assert "nothing_is_oversold" not in failed_checks(first)
+    tee, large = item(stocked, "TEE-S"), item(stocked, "TEE-L")
+    shops.sell("SHOP", tee, 7116, 2)
+    shops.set_available("SHOP", large, 7281, 20)
+    shops.set_available("SHOP", large, 7116, -1)
+    stocked.put_reset("later.csv", HEADER + ",281,9,501\n")
+    stocked.succeed("import_inventory")
+    materialised(stocked, "hard_sync", "shopify_inventory_level", "shopify_shop_product", "inventory_drift")
+    numbers, rows = drift(stocked)
+    assert rows == {
+        ("TEE-L", 7116): (3, -1, -1, "sold since", 1),
+        ("TEE-L", 7281): (8, 20, 20, "edited by someone", 12),
+        ("TEE-S", 7000): (25, 20, 20, "not yet sent", 0),
+        ("TEE-S", 7116): (6, 4, 4, "sold since", 0),
+        ("TEE-S", 7281): (9, 4, 4, "not yet sent", 0),
+    }
+    assert numbers["units_left"] == 28
+    since = dict(stocked.rows("select shopify_location_id, since from inventory_drift where cause = 'sold since'"))
+    stocked.simulator.faults.add(
+        Fault("inventoryAdjustQuantities", "user_error", at_call=0, value="NON_MUTABLE_INVENTORY_ITEM")
+    )
+    assert not stocked.run("hard_sync", shop="SHOP").success
+    result = materialised(stocked, "hard_sync", "inventory_drift")
+    numbers, rows = drift(stocked)
+    assert {row[3] for row in rows.values()} == {"refused"}
+    assert numbers["levels_left"] == 5
+    assert (
+        dict(stocked.rows("select shopify_location_id, since from inventory_drift where product_id = '10001'"))[7116]
+        == since[7116]
+    ), "age is carried on"
+    assert "5 of 9 levels still show another number" in failed_checks(result)["few_levels_differ"]
+    stocked.simulator.faults.clear()
+    result = stocked.succeed("hard_sync", shop="SHOP")
+    numbers, rows = drift(stocked)
+    assert rows == {
+        ("TEE-L", 7116): (3, -1, 3, "sold since", 1),
+        ("TEE-L", 7281): (8, 20, 8, "edited by someone", 0),
+        ("TEE-S", 7116): (6, 4, 6, "sold since", 0),
+    }, "what others did, mended by now"
+    assert (numbers["levels_left"], numbers["levels_oversold"]) == (0, 1)
+    assert set(failed_checks(result)) == {"nothing_is_oversold"}
+    stocked.succeed("hard_sync", shop="SHOP")
+    assert drift(stocked)[1] == {}
+
+
+def test_sales_that_stand_are_drift_that_is_left(stocked: Place) -> None:
+    stocked.succeed("hard_sync", shop="SHOP")
+    stocked.simulator.shops.sell("SHOP", item(stocked, "TEE-S"), 7116, 2)
+    stocked.put_reset("later.csv", HEADER + ",116,9,501\n")
+    stocked.succeed("import_inventory")
+    stocked.succeed("hard_sync", {"hard_sync_delta": {"difference_from": "last_published"}}, shop="SHOP")
+    numbers, rows = drift(stocked)
+    assert rows == {("TEE-S", 7116): (9, 4, 7, "sold since", 0)}
+    assert (numbers["levels_left"], numbers["units_left"], numbers["levels_sold_since"]) == (1, 2, 1)
+
+
+def test_the_worklist_says_what_a_person_must_mend_and_a_spreadsheet_can_read_it(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotwax_inventory.ledger.entries.FEWEST_STOCKED_KEYS", 1)
+    shops = stocked.simulator.shops
+    shops.add_item("SHOP", 901, "TEE-S")
+    shops.add_item("SHOP", 902, '=HYPERLINK("x")')
+    locations = (stocked.reference_dir / "shopify_shop_location.csv").read_text()
+    stocked.write_reference("shopify_shop_location", f"{locations}SHOP,WAREHOUSE,7043\n")
+    stocked.succeed("load_reference")
+    stocked.put_reset("broken.csv", "no,such,columns\n1,2,3\n")
+    stocked.put_reset("zeros.csv", HEADER + "".join(f",{f},0,{p}\n" for f in (43, 116, 281) for p in (501, 502, 503)))
+    assert not stocked.run("import_inventory").success
+    stocked.simulator.faults.add(
+        Fault("inventoryAdjustQuantities", "user_error", at_call=0, value="NON_MUTABLE_INVENTORY_ITEM")
+    )
+    result = stocked.run("hard_sync", shop="SHOP")
+    assert not result.success
+    assert "3 of 6 items of shop SHOP are matched to no product" in failed_checks(result)["few_items_are_unmatched"]
+    (event,) = stocked.succeed("report_worklist").asset_materializations_for_node("worklist")
+    kinds = dict(stocked.rows("select kind, count(*) from worklist group by kind"))
+    assert kinds == {
+        "unmatched_item": 3,
+        "unmapped_product": 1,
+        "level_not_stocked": 2,
+        "never_reset": 1,
+        "file_failed": 1,
+        "file_held": 1,
+        "change_refused": 6,
+    }
+    assert {kind: event.metadata[kind].value for kind in kinds} == kinds
+    with Path(str(event.metadata["worklist_csv"].value)).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(kinds.values())
+    assert '\'=HYPERLINK("x")' in [row["name"] for row in rows]
+    assert [row["detail"] for row in rows if row["kind"] == "level_not_stocked"] == [
+        "30 units may be promised",
+        "20 units may be promised",
+    ]
+    assert all(row["what_to_do"] for row in rows)
+
+
+def test_stock_that_is_not_the_sum_of_its_entries_is_not_published(stocked: Place) -> None:
+    with Warehouse().transaction() as connection:
+        connection.execute(
+            "update inventory_item set available_to_promise_total = available_to_promise_total + 1 "
+            "where product_id = '10002' and facility_id = 'BROOKLYN'"
+        )
+    result = stocked.run("hard_sync", shop="SHOP")
+    assert not result.success
+    assert "10002 at BROOKLYN is not the sum" in failed_checks(result)["ledger_adds_up"]
+    assert stocked.rows("select count(*) from sync_run") == [(0,)], "there is nothing that could be approved"
+    assert calls(stocked, "inventoryAdjustQuantities") == 0
+
+
+def test_a_level_goes_below_zero_only_where_raw_numbers_are_asked_for() -> None:
+    delta = Delta(1, RECENT, 9, 9, 9, 2, 7, 2, 2, False, {})
+    assert "2 levels would be brought below zero" in number_alarms(delta, use_valid_atp=True)["nothing_below_zero"]
+    assert number_alarms(delta, use_valid_atp=False) == {}

@@ -218,7 +218,8 @@ def test_a_new_reference_replaces_the_old_one(new_office: Place) -> None:
         ("SHOP", "shop.example", "STORE", "shopify", "include"),
     ]
     assert found["partitions"] == ["SECOND", "SHOP"]
-    assert found["virtual_queue_item"] == found["shopify_shop_product_mapping"] == []
+    assert new_office.rows("select quantity from virtual_queue_item") == [(0,)]
+    assert found["shopify_shop_product_mapping"] == []
     assert new_office.rows("select id_value from good_identification order by 1") == [
         ("10001",),
         ("10004",),

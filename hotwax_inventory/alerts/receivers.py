@@ -1,16 +1,18 @@
 """Where alerts go: a webhook (Slack's form, with fields beside it) and a mail server, as the ALERT_* variables say."""
 
 import contextlib
+import http.client
+import json
 import re
 import smtplib
 import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate
 from urllib.parse import unquote, urlsplit
-
-import httpx
 
 from hotwax_inventory import settings
 
@@ -54,15 +56,22 @@ def scrubbed(text: str) -> str:
 
 
 def post(alert: Alert) -> None:
-    """Post an alert to ALERT_WEBHOOK_URL: `text` for Slack, and the fields as they are. Raises NotDelivered."""
+    """Post an alert to ALERT_WEBHOOK_URL: `text` for Slack, and the fields as they are. Raises NotDelivered, SettingError."""
+    url = settings.alert_webhook_url() or ""
+    if not url.startswith(("https://", "http://")):
+        raise settings.SettingError("ALERT_WEBHOOK_URL must begin with https:// or http://.")
     shown = f"*{_escaped(alert.title)}*\n{_escaped(alert.text)}"
-    content = {"text": shown, "title": alert.title, "message": alert.text, **alert.fields}
+    content = json.dumps({"text": shown, "title": alert.title, "message": alert.text, **alert.fields}).encode()
+    request = urllib.request.Request(url, content, {"Content-Type": "application/json"}, method="POST")  # noqa: S310 - see above
     try:
-        response = httpx.post(settings.alert_webhook_url() or "", json=content, timeout=TIMEOUT_SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise NotDelivered(f"ALERT_WEBHOOK_URL cannot be reached ({type(error).__name__})") from None
-    if not response.is_success:
-        raise NotDelivered(f"ALERT_WEBHOOK_URL answers HTTP {response.status_code}")
+        # not httpx, which writes the address to its log: who knows it may post
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
+            pass
+    except urllib.error.HTTPError as error:
+        raise NotDelivered(f"ALERT_WEBHOOK_URL answers HTTP {error.code}") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise NotDelivered(f"ALERT_WEBHOOK_URL cannot be reached ({type(reason).__name__})") from None
 
 
 def _escaped(text: str) -> str:

@@ -74,11 +74,13 @@ def waiting() -> list[Path]:
 def batches() -> Iterator[Batch]:
     """What is waiting now, landed in as few files as BATCH_FILES and BATCH_BYTES allow, for one import each."""
     contents: dict[Path, bytes] = {}
+    size = 0
     for path in waiting():
         contents[path] = _content(path)
-        if len(contents) == BATCH_FILES or sum(map(len, contents.values())) > BATCH_BYTES:
+        size += len(contents[path])
+        if len(contents) == BATCH_FILES or size > BATCH_BYTES:
             yield _landed(contents)
-            contents = {}
+            contents, size = {}, 0
     if contents:
         yield _landed(contents)
 
@@ -89,20 +91,21 @@ def remove(batch: Batch) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_old(keep_days: int) -> None:
-    """Remove landed batches, and what killed receivers left half written, after some days."""
-    oldest = time.time() - max(keep_days, REMEMBERED_DAYS) * 86_400
-    for path in (*landed_folder().iterdir(), *inbox().glob("*.writing")):
-        if path.stat().st_mtime < oldest:
+def remove_leftovers() -> None:
+    """Remove what killed receivers and imports left half written more than a day ago."""
+    oldest = time.time() - 86_400
+    for path in (*inbox().glob("*.writing"), *landed_folder().glob("*.part")):
+        if _modified(path) < oldest:
             path.unlink(missing_ok=True)
 
 
 def recent_ids() -> list[tuple[str, str]]:
     """(shop, webhook id) of the events of the last days, newest first, up to MOST_REMEMBERED: what a receiver starts with."""
     oldest = time.time() - REMEMBERED_DAYS * 86_400
+    landed = sorted((_modified(path), path) for path in landed_folder().glob("*.jsonl"))
+    newest_first = [path for modified, path in reversed(landed) if modified >= oldest]
     found: dict[tuple[str, str], None] = {}
-    landed = sorted(landed_folder().glob("*.jsonl"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in (*reversed(waiting()), *(path for path in landed if path.stat().st_mtime >= oldest)):
+    for path in (*reversed(waiting()), *newest_first):
         for line in _content(path).splitlines():
             event = json.loads(line)
             found[event["shop_id"], event["webhook_id"]] = None
@@ -128,11 +131,18 @@ def _content(path: Path) -> bytes:
     return b""
 
 
+def _modified(path: Path) -> float:
+    """When a file was last written; long ago when somebody has removed it in the meantime."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0
+
+
 def _landed(contents: Mapping[Path, bytes]) -> Batch:
     content = b"".join(contents.values())
     sha256 = hashlib.sha256(content).hexdigest()
     landed = landed_folder() / f"{sha256}.jsonl"
-    temporary = landed.with_suffix(".part")
+    temporary = landed.with_suffix(f".{os.getpid()}.part")
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()

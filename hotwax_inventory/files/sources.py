@@ -145,6 +145,7 @@ def external_assets() -> list[dg.AssetSpec]:
             group_name="files",
             kinds={"shopify"},
             description="The inventory levels of every Shopify shop, as its Admin API shows them.",
+            metadata={"dagster/uri": "https://<shop_domain>/admin/api"},
         ),
         dg.AssetSpec(
             "webhook_inbox",

@@ -3,6 +3,7 @@
 
 import json
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,12 +26,14 @@ from hotwax_inventory.imports.rows import (
     BadFile,
     JsonRecords,
     Text,
+    as_it_was,
     fields_relation,
     left_over,
     normalised,
     read_text,
     records_relation,
     sql_text,
+    without_formula,
 )
 from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, transaction
 from hotwax_inventory.tables import Table
@@ -357,9 +360,10 @@ def _file_row(spec: Import, parameters: str, texts: Mapping[int, Text]) -> str:
     values = []
     for column in spec.columns:
         position = positions.get(column.name)
-        value = "null::varchar" if position is None else f"trim(c{position}{blanks})"
+        came = as_it_was if _is_mended(text) else str
+        value = "null::varchar" if position is None else f"trim({came(f'c{position}')}{blanks})"
         if has_free_end and position == width - 1:
-            value = f"concat_ws(',', {', '.join(f'c{i}' for i in range(width - 1, width + EXTRA_FIELDS))})"
+            value = came(f"concat_ws(',', {', '.join(f'c{i}' for i in range(width - 1, width + EXTRA_FIELDS))})")
         values.append(f"{value} as {column.name}")
     for name, default in json.loads(parameters).items():
         values.append(f"{'null::varchar' if default is None else sql_text(default)} as default_{name}")
@@ -391,6 +395,7 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
     quoted = "case when regexp_matches({0}, '[\",\\r\\n]') then '\"' || replace({0}, '\"', '\"\"') || '\"' else {0} end".format(
         "replace(x, chr(30), chr(10))"
     )
+    safe = without_formula(as_it_was("x") if _is_mended(text) else "x")
     raw_row = f"array_to_string(list_transform(fields, lambda x: {quoted if text.is_copy else 'x'}), ',')"
     if text.is_json:
         raw_row = f"fields[{width}]"
@@ -401,8 +406,14 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
             line_number,
             {sql_text(spelled)} as spelled,
             {raw_row} as raw_row,
-            array_to_string(list_transform(list_concat([{", ".join(kept)}], {beyond}), lambda x: {quoted}), ',') as failed_record
+            array_to_string(list_transform(list_transform(list_concat([{", ".join(kept)}], {beyond}), lambda x: {safe}),
+                lambda x: {quoted}), ',') as failed_record
         from ({records_relation(left)})"""
+
+
+def _is_mended(text: Text) -> bool:
+    """Whether a file is one of refused rows that has come back: it has their reasons."""
+    return any(normalised(title) == "reason" for title in text.own_header)
 
 
 def _has_free_end(spec: Import, positions: dict[str, int], width: int) -> bool:
@@ -569,11 +580,16 @@ def failed_records_path(landed_path: str, effective_at: datetime, log_id: int) -
 
 
 def write_failed_records(file: PendingFile, header: tuple[str, ...], connection: duckdb.DuckDBPyConnection) -> None:
-    """Write the refused rows of a file: its own columns, and the reason as the last."""
+    """Write the refused rows of a file: its own columns, and the reason as the last.
+
+    What a spreadsheet would take for a formula begins with an apostrophe, which is taken off when the file comes back."""
     path = failed_records_path(file.landed_path, file.effective_at, file.log_id)
     temporary = path.with_suffix(".writing")
     titles = [title for title in header if normalised(title) != "reason"]
-    names = ",".join([*(f'"{title}"' if "," in title or '"' in title else title for title in titles), "reason"])
+    safe = [f"'{title}" if title[:1] in ("=", "+", "-", "@") else title for title in titles]
+    names = ",".join(
+        '"' + title.replace('"', '""') + '"' if re.search('[",\n]', title) else title for title in [*safe, "reason"]
+    )
     connection.execute(
         f"""
         copy (

@@ -41,6 +41,8 @@ class ReferenceFile:
     values: dict[str, str]
     rules: tuple[Rule, ...] = ()
     is_optional: bool = False
+    # SQL of what stays of the rows in `replaced` that `staged` does not have any more
+    kept: str | None = None
 
     @property
     def name(self) -> str:
@@ -92,6 +94,21 @@ QUEUE_CHANGED_SEQ = f"""coalesce(
     ),
     (select last_value + 1 from sequence)
 )"""
+
+# An order item that has gone from the file is closed: its row is what says that the queue of its product has moved, and names
+# the product of a fulfilment that comes later.
+QUEUE_CLOSED = """
+select
+    order_id,
+    order_item_seq_id,
+    product_id,
+    facility_id,
+    0 as quantity,
+    product_store_id,
+    if(quantity = 0, changed_seq, (select last_value + 1 from sequence)) as changed_seq
+from replaced
+anti join staged using (order_id, order_item_seq_id)
+"""
 
 # `_NA_` is the brokering queue; as a location's facility it stands for the aggregate location.
 _FACILITY_OR_AGGREGATE = Rule(
@@ -192,6 +209,7 @@ REFERENCE_FILES = (
             Rule("quantity", "regexp_full_match(quantity, '[0-9]{1,9}')", "is not a whole number of units"),
         ),
         is_optional=True,
+        kept=QUEUE_CLOSED,
     ),
 )
 
@@ -240,18 +258,21 @@ def reference(context: dg.AssetExecutionContext, warehouse: Warehouse):
 
 
 def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    """Replace a table by the rows of its CSV; an optional file that is not there empties it. Raises ReferenceError."""
+    """Replace a table by the rows of its CSV; an optional file that is not there has none. Raises ReferenceError."""
     path = folder / file.name
     if not path.exists() and file.is_optional:
-        connection.execute(f"delete from {file.table.name}")
-        return
-    text = _text(file, path, scratch)
-    connection.execute(f"create or replace temp table staged as {_staged(file, text)}")
-    _check(file, text, connection)
+        names = ", ".join(f"null::varchar as {name}" for name in file.columns)
+        connection.execute(f"create or replace temp table staged as select 0 as line_number, {names} limit 0")
+    else:
+        text = _text(file, path, scratch)
+        connection.execute(f"create or replace temp table staged as {_staged(file, text)}")
+        _check(file, text, connection)
     connection.execute(f"create or replace temp table replaced as from {file.table.name}")
     values = ", ".join(file.values.get(column.name, column.name) for column in file.table.columns)
     connection.execute(f"delete from {file.table.name}")
     connection.execute(f"insert into {file.table.name} select {values} from staged order by line_number")
+    if file.kept:
+        connection.execute(f"insert into {file.table.name} by name {file.kept}")
     if any(column.name == "changed_seq" for column in file.table.columns):
         connection.execute("update sequence set last_value = last_value + 1")
 

@@ -44,17 +44,28 @@ class Shop:
     facility_group_mode: str
 
 
+FOUND = """
+select shop_id, coalesce(shop_domain, ''), product_store_id, inventory_master, shopify_facility_group_mode
+from shopify_shop
+"""
+
+
 def find_shop(shop_id: str, warehouse: Warehouse) -> Shop:
     """The shop of a partition. Raises UnknownShop."""
     with warehouse.transaction() as connection:
-        found = connection.execute(
-            "select shop_id, coalesce(shop_domain, ''), product_store_id, inventory_master, shopify_facility_group_mode "
-            "from shopify_shop where shop_id = $shop_id",
-            {"shop_id": shop_id},
-        ).fetchall()
+        found = connection.execute(f"{FOUND} where shop_id = $shop_id", {"shop_id": shop_id}).fetchall()
     if not found:
         raise UnknownShop(f"Shop {shop_id} is not in shopify_shop.csv. Add it there and run load_reference.")
     return Shop(*found[0])
+
+
+def find_publishing_shops(warehouse: Warehouse) -> list[Shop]:
+    """The shops whose numbers are written, not read, and of which we know what they carry."""
+    with warehouse.transaction() as connection:
+        found = connection.execute(
+            f"{FOUND} where inventory_master = 'hotwax' and shop_id in (select shop_id from shopify_bulk_read) order by shop_id"
+        ).fetchall()
+    return [Shop(*row) for row in found]
 
 
 @dataclass(frozen=True)
@@ -265,11 +276,17 @@ select product_id, shopify_inventory_item_id, 'csv'
 from stated
 """
 
-UNMATCHED = """
+UNMATCHED_CHECK = dg.AssetCheckSpec(
+    "few_items_are_unmatched",
+    asset="shopify_shop_product",
+    description="No larger share of the shop's items is matched to no product than UNMATCHED_MAX_PERCENT.",
+)
+
+# Each item that is matched to no product, and why; `sku` null where it has none.
+UNMATCHED_ITEM = """
 with item as (
-    select shopify_inventory_item_id, sku, count(*) over (partition by sku) as item_count
+    select shop_id, shopify_inventory_item_id, sku, count(*) over (partition by shop_id, sku) as item_count
     from shopify_inventory_item
-    where shop_id = $shop_id
 ),
 named as (
     select trim(internal_name) as sku, count(*) as product_count
@@ -278,17 +295,24 @@ named as (
     group by trim(internal_name)
 )
 select
+    i.shop_id,
+    i.shopify_inventory_item_id,
+    i.sku,
     case
         when i.sku is null then 'no_sku'
         when i.item_count > 1 then 'duplicate_sku'
         when n.product_count is null then 'unknown_sku'
         else 'ambiguous_sku'
-    end as reason,
-    count(*),
-    min(i.sku)
+    end as reason
 from item as i
 left join named as n on n.sku = i.sku
-where i.shopify_inventory_item_id not in (select shopify_inventory_item_id from matched)
+anti join shopify_shop_product as m
+    on m.shop_id = i.shop_id and m.shopify_inventory_item_id = i.shopify_inventory_item_id
+"""
+UNMATCHED = f"""
+select reason, count(*), min(sku)
+from ({UNMATCHED_ITEM})
+where shop_id = $shop_id
 group by reason
 order by reason
 """
@@ -300,6 +324,7 @@ order by reason
     partitions_def=SHOPS,
     deps=["shopify_inventory_level", "product"],
     metadata=tables.SHOPIFY_SHOP_PRODUCT.metadata,
+    check_specs=[UNMATCHED_CHECK],
 )
 def shopify_shop_product(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """One product and its inventory item in a shop: by SKU, or as shopify_shop_product.csv states it."""
@@ -310,14 +335,29 @@ def shopify_shop_product(context: dg.AssetExecutionContext, warehouse: Warehouse
             "select count(*), (select count(*) from product) - count(*) from shopify_shop_product where shop_id = $shop_id",
             {"shop_id": shop.shop_id},
         ).fetchall()[0]
+    items_unmatched = sum(n for _, n, _ in unmatched)
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": count,
         "products_without_item": without_item,
-        "items_unmatched": sum(n for _, n, _ in unmatched),
+        "items_unmatched": items_unmatched,
     }
     metadata |= {f"items_{reason}": number for reason, number, _ in unmatched}
     metadata |= {f"example_{reason}": sku[:100] for reason, _, sku in unmatched if sku}
-    return dg.MaterializeResult(metadata=metadata)
+    return dg.MaterializeResult(metadata=metadata, check_results=[_unmatched(shop.shop_id, items_unmatched, count)])
+
+
+def _unmatched(shop_id: str, unmatched: int, matched: int) -> dg.AssetCheckResult:
+    percent = settings.unmatched_max_percent()
+    is_right = 100 * unmatched <= percent * (unmatched + matched)
+    return dg.AssetCheckResult(
+        check_name=UNMATCHED_CHECK.name,
+        passed=is_right,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=None
+        if is_right
+        else f"{unmatched:,} of {unmatched + matched:,} items of shop {shop_id} are matched to no product, more than {percent} % "
+        "(UNMATCHED_MAX_PERCENT): nobody keeps their levels. The job report_worklist lists each with what to do.",
+    )
 
 
 def match_products(shop_id: str, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, str | None]]:

@@ -227,6 +227,7 @@ select
     count(*) filter (disposition not in ('applied', 'refused')) as ignored_record_count,
     coalesce(max(updated_at), max(received_at)) as effective_at,
     current_timestamp as registered_at,
+    current_timestamp as archived_at,
     current_timestamp as started_at,
     $run_id as run_id,
     'SHOPIFY' as property_resource,
@@ -284,7 +285,7 @@ def shopify_webhook_update(context: dg.AssetExecutionContext, warehouse: Warehou
             log_id = import_batch(batch, context.run.run_id, connection)
         inbox.remove(batch)
         log_ids += [] if log_id is None else [log_id]
-    inbox.remove_old(settings.reset_rows_keep_days())
+    inbox.remove_leftovers()
     with warehouse.transaction() as connection:
         rows = connection.execute("select count(*) from shopify_webhook_update").fetchall()[0][0]
         counts = dict(connection.execute(BY_DISPOSITION, {"log_ids": log_ids}).fetchall())

@@ -126,7 +126,14 @@ def create_views(connection: duckdb.DuckDBPyConnection, *, is_temporary: bool = 
             (tables.FACILITY_ATP, ["inventory_item", "kit_inventory", "product_facility"]),
             (
                 tables.ONLINE_ATP,
-                ["facility_atp", "facility", "facility_group", "product_store", "virtual_queue_item"],
+                [
+                    "facility_atp",
+                    "product_facility",
+                    "facility",
+                    "facility_group",
+                    "product_store",
+                    "virtual_queue_item",
+                ],
             ),
         )
     ],

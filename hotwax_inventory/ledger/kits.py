@@ -73,6 +73,18 @@ when matched and k.available_to_promise_total <> m.available_to_promise_total th
 when not matched then insert
 """
 
+# A row that goes says no more that the kit has moved, so those that stay do: the channel's number is made of them.
+BEREFT = """
+update kit_inventory
+set changed_seq = (select last_value + 1 from sequence)
+where product_id in (
+    select k.product_id
+    from kit_inventory as k
+    anti join made using (product_id, facility_id)
+    where k.product_id in (select product_id from affected)
+)
+"""
+
 GONE = """
 delete from kit_inventory
 where product_id in (select product_id from affected)
@@ -95,7 +107,7 @@ def compute_kits(connection: duckdb.DuckDBPyConnection, *, include_all: bool) ->
     connection.execute(ALL_KITS if include_all else MOVED_KITS)
     affected = connection.execute("select count(*) from affected").fetchall()[0][0]
     if affected:
-        for statement in (MADE, MERGE, GONE, "drop table made"):
+        for statement in (MADE, BEREFT, MERGE, GONE, "drop table made"):
             connection.execute(statement)
     connection.execute("drop table affected")
     connection.execute("update sequence set kits_upto = last_value, last_value = last_value + 1")

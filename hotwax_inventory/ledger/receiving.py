@@ -4,8 +4,10 @@ A restock is received at its time, by the run that `schedule_restock_due` starts
 says so. Publishing is a later stage's matter, and its failure never takes anything back."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import partial
 
 import dagster as dg
 import duckdb
@@ -15,6 +17,8 @@ from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.ledger.fold import apply_events
 from hotwax_inventory.resources import Warehouse
+
+LONGEST_SLEEP_SECONDS = 1.0
 
 
 class ReceivingRefused(ValueError):
@@ -28,6 +32,30 @@ class Action(Enum):
     cancel = "cancel"
     reschedule = "reschedule"
     rename = "rename"
+
+
+# What receives in the caller's transaction, and says how many items; done again, it finds nothing left to receive.
+Receipt = Callable[[duckdb.DuckDBPyConnection], int]
+
+
+class Receiver(dg.ConfigurableResource):
+    """How a receipt meets its moment. Publishing at the same moment is a later stage's matter, which has a receiver of its own."""
+
+    def receive_at(self, moment: datetime, receipt: Receipt, run: dg.DagsterRun, warehouse: Warehouse) -> int:
+        """Receive at the moment, neither before nor, unless it has passed, after; waits without any lock."""
+        wait_until(moment)
+        with warehouse.transaction() as connection:
+            return receipt(connection)
+
+
+def wait_until(moment: datetime) -> None:
+    """Wait, by the clock that moments are stated in, which may be set while this waits."""
+    while (seconds := seconds_until(moment)) > 0:
+        time.sleep(min(seconds, LONGEST_SLEEP_SECONDS))
+
+
+def seconds_until(moment: datetime) -> float:
+    return (moment - datetime.now(UTC)).total_seconds()
 
 
 class ScheduleRestock(dg.Config):
@@ -172,23 +200,24 @@ def _set_destination(shipment_id: str, facility_id: str, connection: duckdb.Duck
     )
 
 
-def _receive_due(config: ScheduleRestock, warehouse: Warehouse) -> int:
-    """Receive each restock that is due, or will be within RESTOCK_LEAD_SECONDS, at its time; waits without any lock."""
+def _receive_due(config: ScheduleRestock, run: dg.DagsterRun, receiver: Receiver, warehouse: Warehouse) -> int:
+    """Receive each restock that is due, or will be within RESTOCK_LEAD_SECONDS, at its time."""
     items = 0
     left = config.limit
     for moment in sorted({scheduled_at for _, scheduled_at in due_shipments(warehouse)}):
-        # a launch is at its moment, neither before nor after
-        time.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
-        with warehouse.transaction() as connection:
-            # what was cancelled or put off while this run waited is not due any more
-            due = connection.execute(DUE, {"until": moment}).fetchall()
-            received = receive([shipment_id for shipment_id, _ in due], datetime.now(UTC), left, connection)
+        received = receiver.receive_at(moment, partial(_receive_until, moment, left), run, warehouse)
         items += received
         if left is not None:
             left -= received
             if left <= 0:
                 break
     return items
+
+
+def _receive_until(moment: datetime, limit: int | None, connection: duckdb.DuckDBPyConnection) -> int:
+    # what was cancelled or put off while the run waited is not due any more
+    due = connection.execute(DUE, {"until": moment}).fetchall()
+    return receive([shipment_id for shipment_id, _ in due], max(moment, datetime.now(UTC)), limit, connection)
 
 
 def _change(config: ScheduleRestock, warehouse: Warehouse) -> str:
@@ -245,7 +274,9 @@ limit 100
     deps=["scheduled_restock", "inbound_shipment"],
     metadata=tables.SHIPMENT_RECEIPT.metadata,
 )
-def shipment_receipt(config: ScheduleRestock, warehouse: Warehouse) -> dg.MaterializeResult:
+def shipment_receipt(
+    context: dg.AssetExecutionContext, config: ScheduleRestock, receiver: Receiver, warehouse: Warehouse
+) -> dg.MaterializeResult:
     """One item of a shipment as it was received: its units are stock from that moment on."""
     items, said = 0, None
     if config.action is not Action.receive:
@@ -253,7 +284,7 @@ def shipment_receipt(config: ScheduleRestock, warehouse: Warehouse) -> dg.Materi
     elif config.shipment_id is not None:
         items = _receive_one(config, config.shipment_id, warehouse)
     else:
-        items = _receive_due(config, warehouse)
+        items = _receive_due(config, context.run, receiver, warehouse)
     with warehouse.transaction() as connection:
         rows = connection.execute("select count(*) from shipment_receipt").fetchall()[0][0]
         waiting = connection.execute(WAITING).fetchall()

@@ -1,7 +1,7 @@
 """Which levels differ from what we promise, and by how much: over the whole shop, or over what has moved."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import duckdb
 
@@ -9,20 +9,21 @@ from hotwax_inventory import settings
 from hotwax_inventory.imports.shopify_levels import last_read
 from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.publish.batch import load_shown
-from hotwax_inventory.publish.guards import share_alarms, snapshot_alarms
-from hotwax_inventory.publish.manifest import HARD_SYNC, Delta, Observation, add_files, store, sync_folder
+from hotwax_inventory.publish.guards import number_alarms, share_alarms, snapshot_alarms
+from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, add_files, store, sync_folder
 from hotwax_inventory.publish.moved import TOUCHED_SINCE, narrow_to_moved, since_seq
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.shopify import ShopifyClient
 
-Levels = list[tuple[int, int]]
+# (level, item, location)
+Levels = list[tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
 class Live:
     """Levels read from Shopify just now, which count for more than the snapshot: what was asked for, and what was answered."""
 
-    asked: Levels
+    asked: list[tuple[int, int]]
     shown: dict[tuple[int, int], int]
     upto_seq: int
     read_at: datetime
@@ -124,25 +125,31 @@ where l.shop_id = $shop_id
 """
 
 
-def levels_to_read(scope: Scope, job: str, warehouse: Warehouse) -> tuple[list[tuple[int, int, int]], int]:
-    """(level, item, location) of what must be read live before comparing, and the sequence up to which our numbers are in it.
+def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> tuple[Levels, int]:
+    """What must be read live before comparing, and the sequence up to which our numbers are in it.
 
     Raises NothingRead, UnknownGroup."""
-    with warehouse.transaction() as connection:
-        last_read(scope.shop.shop_id, connection)
-        (upto_seq,) = connection.execute("select last_value from sequence").fetchall()[0]
-        values = {"shop_id": scope.shop.shop_id}
-        if job == HARD_SYNC:
-            return connection.execute(TOUCHED_SINCE, values).fetchall(), upto_seq
-        since = since_seq(scope, job, connection)
-        if not narrow_to_moved(scope.shop.shop_id, since, connection):
-            return [], upto_seq
-        _compare(scope, since, [], {}, False, connection)
-        levels = connection.execute(
-            "select l.shopify_inventory_level_id, l.shopify_inventory_item_id, l.shopify_location_id from compared as c "
-            "join shopify_inventory_level as l using (shopify_inventory_item_id, shopify_location_id) where c.has_moved"
-        ).fetchall()
+    last_read(scope.shop.shop_id, connection)
+    (upto_seq,) = connection.execute("select last_value from sequence").fetchall()[0]
+    values = {"shop_id": scope.shop.shop_id}
+    if job == HARD_SYNC:
+        return connection.execute(TOUCHED_SINCE, values).fetchall(), upto_seq
+    since = since_seq(scope, job, connection)
+    if not narrow_to_moved(scope.shop.shop_id, job, since, connection):
+        return [], upto_seq
+    compare_levels(scope, since, [], {}, False, connection)
+    levels = connection.execute(
+        "select l.shopify_inventory_level_id, l.shopify_inventory_item_id, l.shopify_location_id from compared as c "
+        "join shopify_inventory_level as l using (shopify_inventory_item_id, shopify_location_id) where c.has_moved"
+    ).fetchall()
     return levels, upto_seq
+
+
+def read_live(client: ShopifyClient, levels: Levels, upto_seq: int) -> Live:
+    """What levels show now. Raises ShopifyUnavailable, ShopifyRefused."""
+    read_at = datetime.now(UTC)
+    shown = client.levels([(level, item) for level, item, _ in levels])
+    return Live([(item, location) for _, item, location in levels], shown, upto_seq, read_at)
 
 
 def make_delta(
@@ -158,19 +165,21 @@ def make_delta(
     connection.execute("set preserve_insertion_order = false")
     since = since_seq(scope, job, connection)
     if is_recent:
-        narrow_to_moved(shop_id, since, connection)
+        narrow_to_moved(shop_id, job, since, connection)
     (last_value,) = connection.execute("select last_value from sequence").fetchall()[0]
     asked, shown = (live.asked, live.shown) if live else ([], {})
-    _compare(scope, since, asked, shown, is_recent, connection)
+    compare_levels(scope, since, asked, shown, is_recent, connection)
     connection.execute(CHANGE, {"shop_id": shop_id})
     connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
     delta = _counted(scope, job, len(asked), connection)
     if is_recent and live is not None:
         observed = Observation(None, live.read_at, live.upto_seq, delta.mapped_count)
-        alarms = share_alarms(delta)
+        # a restock is a person's word for named products at a moment
+        alarms = {} if job == RESTOCK else share_alarms(delta)
     else:
         observed = Observation(read.operation_id, read.started_at, last_value, delta.mapped_count)
         alarms = share_alarms(delta) | snapshot_alarms(shop_id, read.object_count, read.started_at, connection)
+    alarms |= number_alarms(delta, scope.publication.use_valid_atp)
     prefix = f"{sync_folder(shop_id, delta.sync_run_id)}/delta"
     files = add_files(delta.sync_run_id, run_id, prefix, scope.publication.changes_per_line, connection)
     delta = replace(delta, alarms=alarms, files=files)
@@ -180,15 +189,15 @@ def make_delta(
     return delta
 
 
-def _compare(
+def compare_levels(
     scope: Scope,
     since: int,
-    asked: Levels,
+    asked: list[tuple[int, int]],
     shown: dict[tuple[int, int], int],
     live_only: bool,
     connection: duckdb.DuckDBPyConnection,
 ) -> None:
-    """Make the temporary tables `published_location` and `compared`."""
+    """Make the temporary tables `published_location` and `compared` (every level that has a target). Raises UnknownGroup."""
     create_views(connection)
     choose_locations(scope, connection)
     load_shown("live", asked, shown, connection)
@@ -210,9 +219,10 @@ def _counted(scope: Scope, job: str, asked: int, connection: duckdb.DuckDBPyConn
     compared, out_of_range = connection.execute(
         f"select count(*), count(*) filter (target_quantity not between -{MOST_UNITS} and {MOST_UNITS}) from compared"
     ).fetchall()[0]
-    changes, units, zeroed = connection.execute(
+    changes, units, zeroed, below_zero = connection.execute(
         "select count(*), coalesce(sum(abs(delta)), 0)::bigint, "
-        "count(*) filter (observed_quantity + delta <= 0 and observed_quantity > 0) from change"
+        "count(*) filter (observed_quantity + delta <= 0 and observed_quantity > 0), "
+        "count(*) filter (target_quantity < 0) from change"
     ).fetchall()[0]
     sync_run_id, is_first, mapped = connection.execute(
         "select coalesce(max(sync_run_id), 0) + 1, count(*) filter (shop_id = $shop_id and status_id = 'finished') = 0, "
@@ -236,7 +246,7 @@ def _counted(scope: Scope, job: str, asked: int, connection: duckdb.DuckDBPyConn
             ).fetchall()[0][0]
         )
     skipped = {reason: count for reason, count in (skipped | {"out_of_range": out_of_range}).items() if count}
-    return Delta(sync_run_id, job, levels, compared, mapped, changes, units, zeroed, is_first, skipped)
+    return Delta(sync_run_id, job, levels, compared, mapped, changes, units, zeroed, below_zero, is_first, skipped)
 
 
 def outbox_folder(delta: Delta) -> str | None:

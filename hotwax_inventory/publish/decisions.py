@@ -113,6 +113,7 @@ where c.sync_run_id = $sync_run_id
     and c.shopify_location_id = d.shopify_location_id
 """
 
+# Levels that others have moved go in lines of their own, so that one that never stands still holds up none that does.
 AGAIN = """
 create or replace temp table change as
 select
@@ -123,7 +124,10 @@ select
     promised_quantity as target_quantity,
     available as observed_quantity,
     promised_quantity - base_quantity as delta,
-    if(must_part, 2 * dense_rank() over (order by file_name, line_number) + (2 * line_position >= size)::integer, 0) as batch,
+    case
+        when must_part then 2 * dense_rank() over (order by file_name, line_number) + (2 * line_position >= size)::integer
+        else (available <> observed_quantity)::integer
+    end as batch,
     attempts + if(must_part, 0, 1) as attempts
 from decided
 where decision is null

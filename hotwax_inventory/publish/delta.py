@@ -4,17 +4,17 @@ The hard sync compares everything that the shop showed in its bulk read, the rec
 Materialised alone a delta is the dry run: the files, the manifest and the preview are there, and nothing is sent. In a run that
 sends, an upload that was interrupted is brought to its end first."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+import duckdb
 
 from hotwax_inventory import tables
 from hotwax_inventory.imports.reference import SHOPS
 from hotwax_inventory.imports.shopify_levels import find_shop
 from hotwax_inventory.imports.summary import markdown_table
-from hotwax_inventory.publish.compare import Live, levels_to_read, make_delta, outbox_folder
-from hotwax_inventory.publish.guards import check_results, check_specs, percents, standing_alarms
+from hotwax_inventory.publish.compare import Levels, levels_to_read, make_delta, outbox_folder, read_live
+from hotwax_inventory.publish.guards import check_results, check_specs, ledger_alarms, percents, standing_alarms
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, Delta
 from hotwax_inventory.publish.resume import interrupted, resume
 from hotwax_inventory.publish.target import Publication, RecentPublication, Scope
@@ -44,7 +44,7 @@ def hard_sync_delta(
     group_name="publish",
     kinds={"duckdb", "graphql"},
     partitions_def=SHOPS,
-    deps=["shopify_shop_product", "shopify_shop_location", "facility_atp", "online_atp"],
+    deps=["shopify_levels", "shopify_shop_product", "shopify_shop_location", "facility_atp", "online_atp"],
     metadata=tables.SYNC_CHANGE.metadata,
     check_specs=check_specs("recent_change_delta"),
 )
@@ -87,37 +87,41 @@ def _plan(
         )
     require_free_disk()
     shopify.hold_shop(shop.shop_id)
-    unfinished = interrupted(shop.shop_id, warehouse) if runs_too(context, UPLOADS[job]) else None
-    levels, upto_seq = levels_to_read(scope, job, warehouse)
+    if job == HARD_SYNC:
+        with warehouse.transaction() as connection:
+            alarms = ledger_alarms(connection)
+        if alarms:
+            return _nothing_made(asset, alarms)
+    unfinished = interrupted(shop.shop_id, warehouse) if runs_too(context.run, UPLOADS[job]) else None
+    levels, upto_seq = _levels_to_read(scope, job, warehouse)
     if job == RECENT and not levels and unfinished is None:
         return _nothing_moved(asset)
     with shopify.client(shop.shop_id, shop.shop_domain) as client:
         alarms = standing_alarms(client)
         if unfinished is not None and not alarms:
             resume(unfinished, context.run.run_id, warehouse, client)
-            levels, upto_seq = levels_to_read(scope, job, warehouse)
+            levels, upto_seq = _levels_to_read(scope, job, warehouse)
             if job == RECENT and not levels:
                 return _nothing_moved(asset)
         if "api_version_is_as_asked" in alarms:
-            return dg.MaterializeResult(metadata={"changes": 0}, check_results=check_results(asset, alarms, {}))
-        read_at = datetime.now(UTC)
-        shown = client.levels([(level, item) for level, item, _ in levels])
-    live = Live([(item, location) for _, item, location in levels], shown, upto_seq, read_at)
+            return _nothing_made(asset, alarms)
+        live = read_live(client, levels, upto_seq)
     with warehouse.transaction() as connection:
         delta = make_delta(scope, job, context.run.run_id, connection, live)
-        preview = markdown_table(
-            ("product", "facility", "Shopify shows", "we promise", "change"), connection.execute(PREVIEW).fetchall()
-        )
-        by_facility = markdown_table(("facility", "changes", "units"), connection.execute(BY_FACILITY).fetchall())
+        metadata = _metadata(delta) | _preview(connection)
     return dg.MaterializeResult(
-        metadata=_metadata(delta) | {"biggest_changes": preview, "by_facility": by_facility},
-        check_results=check_results(asset, delta.alarms | alarms, percents(delta)),
+        metadata=metadata, check_results=check_results(asset, delta.alarms | alarms, percents(delta))
     )
 
 
-def runs_too(context: dg.AssetExecutionContext, asset: str) -> bool:
-    """Whether the run that this is a step of materialises another asset, too."""
-    selected = context.run.asset_selection
+def _levels_to_read(scope: Scope, job: str, warehouse: Warehouse) -> tuple[Levels, int]:
+    with warehouse.transaction() as connection:
+        return levels_to_read(scope, job, connection)
+
+
+def runs_too(run: dg.DagsterRun, asset: str) -> bool:
+    """Whether a run materialises an asset."""
+    selected = run.asset_selection
     return dg.AssetKey(asset) in selected if selected else True
 
 
@@ -126,6 +130,19 @@ def _nothing_moved(asset: str) -> dg.MaterializeResult:
         metadata={"dagster/partition_row_count": 0, "changes": 0, "left_out": "Nothing has moved since the last run."},
         check_results=check_results(asset, {}, {}),
     )
+
+
+def _nothing_made(asset: str, alarms: dict[str, str]) -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata={"changes": 0}, check_results=check_results(asset, alarms, {}))
+
+
+def _preview(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """What the temporary table `change` would do, in tables."""
+    biggest, by_facility = (connection.execute(sql).fetchall() for sql in (PREVIEW, BY_FACILITY))
+    return {
+        "biggest_changes": markdown_table(("product", "facility", "Shopify shows", "we promise", "change"), biggest),
+        "by_facility": markdown_table(("facility", "changes", "units"), by_facility),
+    }
 
 
 def _metadata(delta: Delta) -> dict[str, Any]:

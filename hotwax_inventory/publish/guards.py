@@ -9,6 +9,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings
+from hotwax_inventory.ledger.sums import offenders
 from hotwax_inventory.publish.manifest import HARD_SYNC, Delta
 from hotwax_inventory.shopify import ShopifyClient, ShopifyRefused, WrongVersion
 
@@ -24,13 +25,15 @@ SHARES = {
     "few_levels_change": "No larger share of the levels changes than SYNC_MAX_CHANGED_PERCENT.",
     "few_levels_go_to_zero": "No larger share of the levels goes to zero than SYNC_MAX_ZEROED_PERCENT.",
 }
+NUMBERS = {"nothing_below_zero": "No level is brought below zero, unless use_valid_atp is false."}
+LEDGER = {"ledger_adds_up": "The stock of every product and facility is the sum of its ledger entries."}
 SNAPSHOT = {
     "snapshot_is_complete": "Every line of the shop's last bulk read is in the warehouse.",
     "snapshot_is_recent": "The shop's last bulk read is not older than SYNC_MAX_SNAPSHOT_MINUTES.",
 }
 GUARDS = {
-    "hard_sync_delta": {**STANDING, **SHARES, **SNAPSHOT},
-    "recent_change_delta": {**STANDING, **SHARES},
+    "hard_sync_delta": {**STANDING, **LEDGER, **NUMBERS, **SHARES, **SNAPSHOT},
+    "recent_change_delta": {**STANDING, **NUMBERS, **SHARES},
 }
 
 LOADED = """
@@ -82,6 +85,28 @@ def require_standing(client: ShopifyClient) -> None:
     alarms = standing_alarms(client)
     if alarms:
         raise ShopifyRefused(f"Nothing was sent. {' '.join(alarms.values())}")
+
+
+def ledger_alarms(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Keys whose stock is not what their entries add up to, with a sentence: a fault in us, which nobody can approve."""
+    found = offenders(connection)
+    if not found:
+        return {}
+    keys = ", ".join(f"{product} at {facility}" for product, facility, *_ in found[:3])
+    return {
+        "ledger_adds_up": f"The stock of {keys} is not the sum of its ledger entries. Nothing was compared or sent. Run the check "
+        "ledger_sums, which lists all, put back the last copy of the warehouse that adds up, and report it."
+    }
+
+
+def number_alarms(delta: Delta, use_valid_atp: bool) -> dict[str, str]:
+    """Levels that would be brought below zero although nobody asked for raw numbers, with a sentence."""
+    if not (use_valid_atp and delta.below_zero_count):
+        return {}
+    return {
+        "nothing_below_zero": f"{delta.below_zero_count:,} levels would be brought below zero, which only use_valid_atp = false "
+        f"may do. {_how(delta.job)}"
+    }
 
 
 def share_alarms(delta: Delta) -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings
@@ -14,7 +15,7 @@ from hotwax_inventory.publish.batch import FILE_NAME, PLACED, DeltaFile, render_
 from hotwax_inventory.publish.target import Publication, Scope
 from hotwax_inventory.resources import Warehouse
 
-HARD_SYNC, RECENT = "hard_sync", "upload_recent_inventory_changes"
+HARD_SYNC, RECENT, RESTOCK = "hard_sync", "upload_recent_inventory_changes", "schedule_restock"
 
 CHANGES = f"""
 insert into sync_change by name
@@ -79,6 +80,7 @@ class Delta:
     change_count: int
     units: int
     zeroed_count: int
+    below_zero_count: int
     is_first: bool
     skipped: dict[str, int]
     files: list[DeltaFile] = field(default_factory=list)
@@ -126,6 +128,25 @@ def add_files(
             {"sync_run_id": sync_run_id, "name": file.name, "lines": file.line_count, "bytes": file.size_bytes},
         )
     return files
+
+
+# From here on nobody sends the delta a second time.
+CLAIMED = """
+update sync_run
+set
+    status_id = 'sending',
+    sent_by_run = $run_id,
+    approved_by_run = case when guard_message is not null then $run_id end,
+    approved_by = case when guard_message is not null then $person end,
+    approved_at = case when guard_message is not null then current_timestamp end
+where sync_run_id = $sync_run_id
+"""
+
+
+def claim(sync_run_id: int, run: dg.DagsterRun, connection: duckdb.DuckDBPyConnection) -> None:
+    """Note who sends a delta, and who has approved it where a guard has tripped."""
+    values = {"sync_run_id": sync_run_id, "run_id": run.run_id, "person": run.tags.get("user")}
+    connection.execute(CLAIMED, values)
 
 
 def sync_folder(shop_id: str, sync_run_id: int) -> str:

@@ -5,20 +5,32 @@ what there is."""
 
 import duckdb
 
-from hotwax_inventory.publish.manifest import HARD_SYNC
-from hotwax_inventory.publish.target import RecentPublication, Scope, narrow
+from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, RESTOCK
+from hotwax_inventory.publish.target import RecentPublication, Scope, narrow, widen
 
-# The newest watermark of the shop for the same numbers and locations, looking back `buffer` minutes from it.
+# Whose watermarks count for a job.
+MARKED_BY = {HARD_SYNC: [HARD_SYNC], RECENT: [HARD_SYNC, RECENT], RESTOCK: [HARD_SYNC, RECENT, RESTOCK]}
+
+# The newest watermark of the shop for the same numbers and locations, looking back `buffer` minutes from it. A restock publishes
+# the products of shipments alone, so that how far it has come is a mark for restocks and no watermark of the shop.
 SINCE = """
-with mark as (
+with run as (
+    select sync_run_id, job, status_id, upto_seq, finished_at
+    from sync_run
+    where shop_id = $shop_id
+        and list_contains($jobs, job)
+        and json_extract_string(parameters, 'facility_group_id') = $facility_group_id
+        and json_extract_string(parameters, 'shopify_facility_group_id') is not distinct from $shopify_facility_group_id
+        and json_extract_string(parameters, 'use_valid_atp')::boolean = $use_valid_atp
+),
+mark as (
     select w.seq, w.at_time
     from sync_watermark as w
-    join sync_run as r using (sync_run_id)
-    where w.shop_id = $shop_id
-        and ($job is null or r.job = $job)
-        and json_extract_string(r.parameters, 'facility_group_id') = $facility_group_id
-        and json_extract_string(r.parameters, 'shopify_facility_group_id') is not distinct from $shopify_facility_group_id
-        and json_extract_string(r.parameters, 'use_valid_atp')::boolean = $use_valid_atp
+    join run using (sync_run_id)
+    union all
+    select upto_seq, finished_at
+    from run
+    where job = 'schedule_restock' and status_id = 'finished'
 )
 select coalesce(max(seq), -1)
 from mark
@@ -42,6 +54,16 @@ with any_shop as (
 select product_id
 from any_shop
 where product_id in (select product_id from shopify_shop_product where shop_id = $shop_id)
+"""
+
+# Products of the shop that shipments have brought.
+RECEIVED = """
+create or replace temp table moved as
+select distinct product_id
+from inventory_item_detail
+where seq > $since
+    and shipment_id is not null
+    and product_id in (select product_id from shopify_shop_product where shop_id = $shop_id)
 """
 
 # What of the shop belongs to these products.
@@ -85,7 +107,7 @@ def since_seq(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> 
         SINCE,
         {
             "shop_id": scope.shop.shop_id,
-            "job": job if job == HARD_SYNC else None,
+            "jobs": MARKED_BY[job],
             "facility_group_id": publication.facility_group_id,
             "shopify_facility_group_id": publication.shopify_facility_group_id,
             "use_valid_atp": publication.use_valid_atp,
@@ -94,9 +116,10 @@ def since_seq(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> 
     ).fetchall()[0][0]
 
 
-def narrow_to_moved(shop_id: str, since: int, connection: duckdb.DuckDBPyConnection) -> int:
+def narrow_to_moved(shop_id: str, job: str, since: int, connection: duckdb.DuckDBPyConnection) -> int:
     """Make the temporary table `moved` and let all that is compared be of its products alone; how many they are."""
-    connection.execute(MOVED, {"since": since, "shop_id": shop_id})
+    widen(connection)
+    connection.execute(RECEIVED if job == RESTOCK else MOVED, {"since": since, "shop_id": shop_id})
     (count,) = connection.execute("select count(*) from moved").fetchall()[0]
     narrow(connection)
     for statement in SHOP_NARROWED:

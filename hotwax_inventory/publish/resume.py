@@ -8,9 +8,10 @@ from datetime import timedelta
 import dagster as dg
 
 from hotwax_inventory.publish.batch import OPEN
-from hotwax_inventory.publish.manifest import scope_of
+from hotwax_inventory.publish.manifest import RESTOCK, Delta, scope_of
 from hotwax_inventory.publish.sending import Sender, bulk_document, store_operation
 from hotwax_inventory.publish.settling import settle
+from hotwax_inventory.publish.target import Scope
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.shopify import ShopifyClient
 
@@ -89,6 +90,20 @@ def send(sync_run_id: int, warehouse: Warehouse, client: ShopifyClient) -> Count
     return counts
 
 
+def send_begun(delta: Delta, scope: Scope, warehouse: Warehouse, client: ShopifyClient) -> Counter[str]:
+    """Send a delta whose sending was noted with its manifest: its first lines leave at once; its changes by outcome.
+
+    Raises ShopifyUnavailable, ShopifyRefused; what is open then is resumed."""
+    sender = Sender(delta.sync_run_id, warehouse, client)
+    try:
+        if delta.files:
+            sender.deliver_begun([file.name for file in delta.files], delta.change_count, is_first=False)
+        settle(delta.sync_run_id, scope, sender, warehouse, client)
+    finally:
+        counts = _close(delta.sync_run_id, "unfinished", warehouse)
+    return counts
+
+
 def resume(sync_run_id: int, run_id: str, warehouse: Warehouse, client: ShopifyClient) -> Counter[str]:
     """Bring an interrupted delta to its end, as far as Shopify lets it; its changes by outcome. Then later deltas take over.
 
@@ -152,7 +167,7 @@ def _close(sync_run_id: int, status_if_open: str, warehouse: Warehouse) -> Count
         if is_final:
             connection.execute(
                 "insert into sync_watermark select shop_id, sync_run_id, upto_seq, current_timestamp "
-                "from sync_run where sync_run_id = $id",
-                {"id": sync_run_id},
+                "from sync_run where sync_run_id = $id and job <> $restock",
+                {"id": sync_run_id, "restock": RESTOCK},
             )
     return counts

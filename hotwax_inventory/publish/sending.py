@@ -6,9 +6,11 @@ ends a run, and whenever, the next one finds out what is certain and what is not
 import json
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 
 from hotwax_inventory import settings, shopify_documents
 from hotwax_inventory.publish.batch import OPEN, PERMANENT, LineOutcome, classify, results
@@ -16,6 +18,7 @@ from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable, TooManyOperations
 
 OPERATIONS_AT_ONCE = 5
+LINES_AT_ONCE = 10
 # So many changes of a round go directly, whatever DIRECT_PUSH_LIMIT says.
 DIRECT_AGAIN = 1000
 # Other apps of the shop take slots, too, and Shopify does not say when one comes free.
@@ -88,6 +91,10 @@ class Sender:
     def deliver(self, names: Sequence[str], change_count: int, is_first: bool = True) -> None:
         """Send whole files that were not sent yet. Raises ShopifyUnavailable, ShopifyRefused."""
         self._begin(names)
+        self.deliver_begun(names, change_count, is_first)
+
+    def deliver_begun(self, names: Sequence[str], change_count: int, is_first: bool = True) -> None:
+        """Send whole files that `begin` has marked. Raises ShopifyUnavailable, ShopifyRefused."""
         if change_count > _direct_limit(is_first):
             self._send_in_bulk(names)
         else:
@@ -139,8 +146,7 @@ class Sender:
 
     def _begin(self, names: Sequence[str]) -> None:
         with self._warehouse.transaction() as connection:
-            for statement in (BEGUN, IN_FLIGHT):
-                connection.execute(statement, {"sync_run_id": self._sync_run_id, "names": list(names)})
+            begin(self._sync_run_id, names, connection)
 
     def _send_in_bulk(self, names: Sequence[str]) -> None:
         """Up to five files at once; each operation's id is stored before it is waited for."""
@@ -166,16 +172,21 @@ class Sender:
         return operation_id
 
     def _send_directly(self, name: str, line_numbers: set[int] | None) -> None:
-        """Send lines of a file one by one; the first that Shopify does not answer ends the sending."""
-        found: list[LineOutcome] = []
-        try:
-            with (outbox() / name).open(encoding="utf-8") as lines:
-                for line_number, line in enumerate(lines):
-                    if line_numbers is None or line_number in line_numbers:
-                        answer = self._client.answer(shopify_documents.ADJUST, json.loads(line))
-                        found.append(classify(line_number, answer))
-        finally:
-            self._record(name, found)
+        """Send lines of a file, some at once; the first that Shopify does not answer ends the sending."""
+        with (outbox() / name).open(encoding="utf-8") as file:
+            lines = [(n, line) for n, line in enumerate(file) if line_numbers is None or n in line_numbers]
+        with ThreadPoolExecutor(LINES_AT_ONCE) as pool:
+            asked = [pool.submit(self._ask, line_number, line) for line_number, line in lines]
+            try:
+                for answer in as_completed(asked):
+                    answer.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+                answered = [answer for answer in asked if not answer.cancelled() and not answer.exception()]
+                self._record(name, [answer.result() for answer in answered])
+
+    def _ask(self, line_number: int, line: str) -> LineOutcome:
+        return classify(line_number, self._client.answer(shopify_documents.ADJUST, json.loads(line)))
 
     def _record(self, name: str, found: Iterable[LineOutcome]) -> None:
         outcomes = list({outcome.line_number: outcome for outcome in found}.values())
@@ -197,6 +208,12 @@ class Sender:
                     "columns": json.dumps(columns),
                 },
             )
+
+
+def begin(sync_run_id: int, names: Sequence[str], connection: duckdb.DuckDBPyConnection) -> None:
+    """Note that files are being sent: from here on what became of their changes is unknown until Shopify says so."""
+    for statement in (BEGUN, IN_FLIGHT):
+        connection.execute(statement, {"sync_run_id": sync_run_id, "names": list(names)})
 
 
 def _direct_limit(is_first: bool) -> int:

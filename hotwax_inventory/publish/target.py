@@ -69,6 +69,12 @@ class RecentPublication(Publication):
     buffertime: int | None = Field(None, description="HotWax's other spelling of buffer_minutes")
 
 
+class RestockPublication(Publication):
+    """What the upload of a restock may be told."""
+
+    include_all: bool = Field(False, description="true: the products of every shipment that was ever received")
+
+
 SPELLINGS = {
     "facilityGroupId": "facility_group_id",
     "facilityGroupID": "facility_group_id",
@@ -146,6 +152,8 @@ class Scope:
 
 
 NARROWED = ("inventory_item", "kit_inventory", "product_facility", "virtual_queue_item")
+# What stands before a table or view of the same name once `narrow` and its callers have been there.
+IN_FRONT = ("facility_atp", "online_atp", *NARROWED, "shopify_shop_product", "shopify_inventory_level")
 
 
 def narrow(connection: duckdb.DuckDBPyConnection) -> None:
@@ -158,6 +166,17 @@ def narrow(connection: duckdb.DuckDBPyConnection) -> None:
             f"create temp table {table} as select t.* from {table} as t where product_id in (select product_id from moved)"
         )
     create_views(connection, is_temporary=True)
+
+
+def widen(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let every name mean the whole table again."""
+    found = connection.execute(
+        "select table_name, table_type from information_schema.tables where table_catalog = 'temp' "
+        "and table_name in (select unnest($names)) order by table_type desc",
+        {"names": list(IN_FRONT)},
+    ).fetchall()
+    for name, kind in found:
+        connection.execute(f"drop {'view' if kind == 'VIEW' else 'table'} temp.{name}")
 
 
 def choose_locations(scope: Scope, connection: duckdb.DuckDBPyConnection) -> None:

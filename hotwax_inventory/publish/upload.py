@@ -15,7 +15,7 @@ from hotwax_inventory.imports.shopify_levels import Shop, find_shop
 from hotwax_inventory.publish.batch import APPLIED, NO_OP
 from hotwax_inventory.publish.delta import runs_too
 from hotwax_inventory.publish.guards import require_standing
-from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT
+from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, claim
 from hotwax_inventory.publish.resume import interrupted, resume, send
 from hotwax_inventory.resources import Shopify, Warehouse
 
@@ -75,7 +75,7 @@ def _upload(
     shop = find_shop(context.partition_key, warehouse)
     shopify.hold_shop(shop.shop_id)
     own = None
-    if runs_too(context, DELTAS[job]):
+    if runs_too(context.run, DELTAS[job]):
         own = _own_delta(shop, job, context.run, warehouse)
         if own is None:
             return dg.MaterializeResult(metadata={"dagster/partition_row_count": 0, "changes_confirmed": 0})
@@ -89,7 +89,8 @@ def _upload(
         if is_interrupted:
             counts = resume(sync_run_id, context.run.run_id, warehouse, client)
         else:
-            _claim(sync_run_id, context.run, warehouse)
+            with warehouse.transaction() as connection:
+                claim(sync_run_id, context.run, connection)
             counts = send(sync_run_id, warehouse, client)
     confirmed = counts[APPLIED] + counts[NO_OP]
     if confirmed != counts.total():
@@ -154,24 +155,6 @@ def _approved(sync_run_id: int, shop: Shop, approve: bool, warehouse: Warehouse)
     if guard and not approve:
         raise NotApproved(f"Delta {sync_run_id} of shop {shop.shop_id} is held: {guard}")
     return change_count
-
-
-def _claim(sync_run_id: int, run: dg.DagsterRun, warehouse: Warehouse) -> None:
-    """Note who sends a delta, and who has approved it where a guard has tripped. From here on nobody sends it a second time."""
-    with warehouse.transaction() as connection:
-        connection.execute(
-            """
-            update sync_run
-            set
-                status_id = 'sending',
-                sent_by_run = $run_id,
-                approved_by_run = case when guard_message is not null then $run_id end,
-                approved_by = case when guard_message is not null then $person end,
-                approved_at = case when guard_message is not null then current_timestamp end
-            where sync_run_id = $id
-            """,
-            {"id": sync_run_id, "run_id": run.run_id, "person": run.tags.get("user")},
-        )
 
 
 UNCONFIRMED = """

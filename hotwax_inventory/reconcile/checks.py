@@ -5,37 +5,25 @@ from collections.abc import Sequence
 import dagster as dg
 
 from hotwax_inventory import tables
-from hotwax_inventory.imports.summary import FilesFailed
+from hotwax_inventory.imports.summary import FilesFailed, markdown_table
+from hotwax_inventory.ledger.sums import offenders
 from hotwax_inventory.resources import Warehouse
-
-LEDGER_SUMS = """
-with summed as (
-    select
-        product_id,
-        facility_id,
-        sum(quantity_on_hand_diff) as quantity_on_hand,
-        sum(available_to_promise_diff) as available_to_promise
-    from inventory_item_detail
-    group by product_id, facility_id
-)
-select i.product_id, i.facility_id, i.quantity_on_hand_total, s.quantity_on_hand, i.available_to_promise_total,
-    s.available_to_promise
-from inventory_item as i
-full join summed as s on s.product_id = i.product_id and s.facility_id = i.facility_id
-where i.product_id is null
-    or i.quantity_on_hand_total <> coalesce(s.quantity_on_hand, 0)
-    or i.available_to_promise_total <> coalesce(s.available_to_promise, 0)
-limit 20
-"""
 
 
 @dg.asset_check(
-    asset="inventory_item", description="The stock of every product and facility is the sum of its ledger entries."
+    asset="inventory_item",
+    blocking=True,
+    description="The stock of every product and facility is the sum of its ledger entries. hard_sync looks at it, too.",
 )
 def ledger_sums(warehouse: Warehouse) -> dg.AssetCheckResult:
     with warehouse.transaction() as connection:
-        offenders = connection.execute(LEDGER_SUMS).fetchall()
-    return dg.AssetCheckResult(passed=not offenders, metadata={"offenders": [str(row) for row in offenders]})
+        found = offenders(connection)
+    return dg.AssetCheckResult(
+        passed=not found,
+        metadata={
+            "offenders": markdown_table(("product", "facility", "QOH", "its sum", "ATP", "its sum"), found),
+        },
+    )
 
 
 @dg.asset_check(

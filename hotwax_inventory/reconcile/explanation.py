@@ -158,7 +158,7 @@ def _explain(config: ExplainLevel, moment: datetime | None, connection: duckdb.D
         go_back(moment, connection)
     found |= _ask([q for q in IN_ORDER if q not in found and q not in left_out], connection)
     report = f"explanation-{settings.file_name(product.product_id)}-{settings.file_name(facility_id)}"
-    path = write_csv(report, provenance.LEDGER.sql, provenance.LEDGER.columns.split(", "), connection)
+    path = write_csv(report, provenance.LEDGER.sql, provenance.LEDGER.columns, connection)
     promise = terms.CHANNEL if facility_id == AGGREGATE else terms.FACILITY
     numbers = _numbers(promise, found[promise]) | {"ledger_entries": len(found[provenance.LEDGER])}
     when = "now" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"

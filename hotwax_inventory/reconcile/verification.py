@@ -6,6 +6,7 @@ from hotwax_inventory import tables
 from hotwax_inventory.imports.reference import SHOPS
 from hotwax_inventory.imports.shopify_levels import find_shop
 from hotwax_inventory.imports.summary import markdown_table
+from hotwax_inventory.publish.batch import load_shown
 from hotwax_inventory.resources import Shopify, Warehouse
 
 # What this run has sent, or the run that it retries, resumed deltas included; materialised alone, what was sent last.
@@ -28,7 +29,8 @@ select
     c.shopify_location_id,
     l.shopify_inventory_level_id,
     if(c.outcome = 'applied', c.observed_quantity + c.delta, c.target_quantity) as meant_quantity,
-    if(c.outcome in ('applied', 'no_op'), null, coalesce(c.error_code, c.outcome, 'not sent')) as refusal,
+    coalesce(c.outcome, 'not sent') as outcome,
+    c.error_code,
     c.product_id,
     c.facility_id
 from sync_change as c
@@ -43,12 +45,39 @@ qualify row_number() over (
 order by c.shopify_inventory_item_id, c.shopify_location_id
 """
 
+# Why a level shows something else than what it last had from us (`{meant}`; null: it never had anything), given what became of
+# the last change that was sent to it.
+CAUSE = """case
+        when {outcome} = 'permanent' then 'refused'
+        when {outcome} = 'contested' then 'contested'
+        when {outcome} in ('stale', 'retryable', 'unknown') then 'unanswered'
+        when {shown} is null then 'the level is gone'
+        when {meant} is null then 'never published'
+        when {shown} < {meant} and {outcome} is distinct from 'not sent' then 'sold since'
+        when {shown} > {meant} and {outcome} is distinct from 'not sent' then 'edited by someone'
+        else 'not yet sent'
+    end"""
+
+DIFFERENT = f"""
+select
+    t.product_id,
+    t.facility_id,
+    t.meant_quantity,
+    s.available,
+    {CAUSE.format(outcome="t.outcome", shown="s.available", meant="t.meant_quantity")},
+    t.error_code
+from ({TOUCHED}) as t
+join shown as s using (shopify_inventory_item_id, shopify_location_id)
+where s.available is distinct from t.meant_quantity
+order by abs(s.available - t.meant_quantity) desc nulls first, t.product_id, t.facility_id
+"""
+
 
 @dg.asset(
     group_name="reconcile",
     kinds={"shopify"},
     partitions_def=SHOPS,
-    deps=["hard_sync_upload", "recent_change_upload"],
+    deps=["shopify_levels", "hard_sync_upload", "recent_change_upload"],
     metadata=tables.SYNC_CHANGE.metadata,
 )
 def sync_verification(
@@ -57,38 +86,27 @@ def sync_verification(
     """One level that the run's upload touched, as Shopify shows it afterwards."""
     shop = find_shop(context.partition_key, warehouse)
     run, selected = context.run, context.run.asset_selection
+    values = {
+        "shop_id": shop.shop_id,
+        "runs": [run_id for run_id in (run.run_id, run.parent_run_id, run.root_run_id) if run_id],
+        "is_alone": selected is not None and len(selected) == 1,
+    }
     with warehouse.transaction() as connection:
-        touched = connection.execute(
-            TOUCHED,
-            {
-                "shop_id": shop.shop_id,
-                "runs": [run_id for run_id in (run.run_id, run.parent_run_id, run.root_run_id) if run_id],
-                "is_alone": selected is not None and len(selected) == 1,
-            },
-        ).fetchall()
-    shown: dict[tuple[int, int], int] = {}
+        touched = connection.execute(TOUCHED, values).fetchall()
+    different = []
     if touched:
         with shopify.client(shop.shop_id, shop.shop_domain) as client:
             shown = client.levels([(level, item) for item, _, level, *_ in touched])
-    different = [
-        (product, facility, meant, shown.get((item, location)), _cause(meant, shown.get((item, location)), refusal))
-        for item, location, _, meant, refusal, product, facility in touched
-        if shown.get((item, location)) != meant
-    ]
+        with warehouse.transaction() as connection:
+            load_shown("shown", [(item, location) for item, location, *_ in touched], shown, connection)
+            different = connection.execute(DIFFERENT, values).fetchall()
     return dg.MaterializeResult(
         metadata={
             "levels_touched": len(touched),
             "levels_equal": len(touched) - len(different),
             "levels_different": len(different),
-            "different": markdown_table(("product", "facility", "meant", "Shopify shows", "because"), different),
+            "different": markdown_table(
+                ("product", "facility", "meant", "Shopify shows", "because", "Shopify's code"), different
+            ),
         }
     )
-
-
-def _cause(meant: int, shown: int | None, refusal: str | None) -> str:
-    """The class of causes of a difference."""
-    if refusal is not None:
-        return f"refused: {refusal}"
-    if shown is None:
-        return "the level is gone"
-    return "sold since" if shown < meant else "edited by someone"

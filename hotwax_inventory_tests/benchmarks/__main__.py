@@ -6,10 +6,18 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from hotwax_inventory_tests.benchmarks import feeds, hard_sync, import_run, landing, reset
+from hotwax_inventory_tests.benchmarks import feeds, hard_sync, import_run, landing, recent_sync, reset, shopify_source
 from hotwax_inventory_tests.benchmarks.measure import Line, say
 
-SUBJECTS = {"reset": reset, "feeds": feeds, "hard_sync": hard_sync, "landing": landing, "import_run": import_run}
+SUBJECTS = {
+    "reset": reset,
+    "shopify_source": shopify_source,
+    "feeds": feeds,
+    "hard_sync": hard_sync,
+    "recent_sync": recent_sync,
+    "landing": landing,
+    "import_run": import_run,
+}
 MOST_MIB = 1024
 
 

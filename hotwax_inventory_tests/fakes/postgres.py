@@ -4,12 +4,13 @@ import importlib.util
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from hotwax_inventory_tests.dagster_dev import free_port
 
 ROLE = "dagster"
 # initdb and postgres refuse root; what owns nothing else is given the data folder instead
@@ -40,8 +41,7 @@ class Postgres:
         self.programs = programs
         self.folder = folder
         self.password = secrets.token_urlsafe(12) + "/@#'"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         if USER:
             shutil.chown(folder, USER)
         given = folder / "password"

@@ -1,0 +1,165 @@
+"""A launch: stock that is received at a moment, and shown by Shopify at once after it (design 8.7).
+
+What takes time is done before, shop by shop: the receipt is made and rolled back, which tells the levels that it will move, and
+these are read. Then the receipt, each shop's delta and the note that its lines are on their way are one transaction, which is
+opened a little before the moment and committed at it, and the lines leave. A shop that is not ready in time is left to
+`restock_upload`; it never holds up the receipt."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import duckdb
+from pydantic import PrivateAttr
+
+from hotwax_inventory.imports.shopify_levels import find_publishing_shops
+from hotwax_inventory.ledger.receiving import Receipt, Receiver, seconds_until, wait_until
+from hotwax_inventory.publish.compare import Levels, Live, levels_to_read, make_delta, read_live
+from hotwax_inventory.publish.delta import runs_too
+from hotwax_inventory.publish.guards import require_standing
+from hotwax_inventory.publish.manifest import RESTOCK, Delta, claim
+from hotwax_inventory.publish.moved import since_seq
+from hotwax_inventory.publish.resume import interrupted, resume, send_begun
+from hotwax_inventory.publish.sending import begin
+from hotwax_inventory.publish.target import RestockPublication, Scope, UnknownGroup
+from hotwax_inventory.resources import Shopify, Warehouse, transaction
+from hotwax_inventory.shopify import ShopifyClient
+
+UPLOAD = "restock_upload"
+# How long before the moment levels are read, and the warehouse is taken; a large warehouse takes longer, as its rehearsal shows.
+READ_SECONDS, TAKE_SECONDS = 7.0, 3.0
+# What is not ready so long before the moment is late.
+LATE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A shop that only waits for the moment: what it shows now of the levels that will move."""
+
+    scope: Scope
+    client: ShopifyClient
+    live: Live
+    rehearsal_seconds: float
+
+
+class Launcher(Receiver):
+    """Receives at the moment, and publishes what it has received to every shop that carries it."""
+
+    shopify: Shopify
+
+    _threads: ThreadPoolExecutor = PrivateAttr(default_factory=lambda: ThreadPoolExecutor(64))
+    _clients: ExitStack = PrivateAttr(default_factory=ExitStack)
+    _preparing: dict[str, Future[Ready | None]] = PrivateAttr(default_factory=dict)
+    _sending: dict[str, Future[Counter[str]]] = PrivateAttr(default_factory=dict)
+
+    def receive_at(self, moment: datetime, receipt: Receipt, run: dg.DagsterRun, warehouse: Warehouse) -> int:
+        if seconds_until(moment) < LATE_SECONDS or not runs_too(run, UPLOAD):
+            return super().receive_at(moment, receipt, run, warehouse)
+        preparing = {
+            scope.shop.shop_id: self._threads.submit(self._prepare, scope, moment, receipt, run, warehouse)
+            for scope in restock_scopes(_publication(run), warehouse)
+        }
+        self._preparing |= preparing
+        wait(preparing.values(), max(0.0, seconds_until(moment) - LATE_SECONDS))
+        done = [future for future in preparing.values() if future.done() and future.exception() is None]
+        ready = [one for future in done if (one := future.result()) is not None]
+        wait_until(moment - _seconds(TAKE_SECONDS + 2 * sum(one.rehearsal_seconds for one in ready)))
+        try:
+            return self._launch(moment, receipt, ready, run, warehouse)
+        except (duckdb.Error, OSError, UnknownGroup) as error:
+            # the stock comes at its moment, whatever keeps a delta from being made; `restock_upload` meets that again
+            dg.get_dagster_logger().warning(f"The restock is received without being published: {error}")
+            return super().receive_at(moment, receipt, run, warehouse)
+
+    def ended(self, shop_id: str) -> None:
+        """Wait for what was begun for a shop. Raises what has kept its lines from being answered."""
+        if shop_id in self._preparing:
+            wait([self._preparing[shop_id]])
+        if shop_id in self._sending:
+            self._sending[shop_id].result()
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        self._threads.shutdown()
+        self._clients.close()
+
+    def _prepare(
+        self, scope: Scope, moment: datetime, receipt: Receipt, run: dg.DagsterRun, warehouse: Warehouse
+    ) -> Ready | None:
+        """Do all that a shop needs before the moment; None when the receipt moves no level of it."""
+        shop = scope.shop
+        levels, _, seconds = _rehearse(receipt, scope, warehouse)
+        if not levels:
+            return None
+        self.shopify.hold_shop(shop.shop_id, max(0.0, seconds_until(moment)))
+        if shop.shop_id in self._sending:
+            self._sending[shop.shop_id].result()
+        client = self._clients.enter_context(self.shopify.client(shop.shop_id, shop.shop_domain))
+        require_standing(client)
+        unfinished = interrupted(shop.shop_id, warehouse)
+        if unfinished is not None:
+            resume(unfinished, run.run_id, warehouse, client)
+        wait_until(moment - _seconds(READ_SECONDS + 4 * seconds))
+        levels, upto_seq, seconds = _rehearse(receipt, scope, warehouse)
+        return Ready(scope, client, read_live(client, levels, upto_seq), seconds)
+
+    def _launch(
+        self, moment: datetime, receipt: Receipt, ready: Sequence[Ready], run: dg.DagsterRun, warehouse: Warehouse
+    ) -> int:
+        with warehouse.connect() as connection:
+            with transaction(connection):
+                items = receipt(connection)
+                planned = [(one, plan(one.scope, one.live, run, connection)) for one in ready]
+                wait_until(moment)
+            # while the file is being closed
+            for one, delta in planned:
+                self._sending[one.scope.shop.shop_id] = self._threads.submit(
+                    send_begun, delta, one.scope, warehouse, one.client
+                )
+        return items
+
+
+def restock_scopes(publication: RestockPublication, warehouse: Warehouse) -> list[Scope]:
+    """Every shop that we publish to."""
+    return [Scope(shop, publication) for shop in find_publishing_shops(warehouse)]
+
+
+def plan(scope: Scope, live: Live, run: dg.DagsterRun, connection: duckdb.DuckDBPyConnection) -> Delta:
+    """Make the delta of a shop's received products, and note that it is being sent. Raises UnknownGroup."""
+    since = since_seq(scope, RESTOCK, connection)
+    levels, upto_seq = levels_to_read(scope, RESTOCK, connection)
+    # what has come since the levels were read is left to the next delta
+    is_whole = {(item, location) for _, item, location in levels} <= set(live.asked)
+    live = Live(live.asked, live.shown, upto_seq if is_whole else since, live.read_at)
+    delta = make_delta(scope, RESTOCK, run.run_id, connection, live)
+    claim(delta.sync_run_id, run, connection)
+    begin(delta.sync_run_id, [file.name for file in delta.files], connection)
+    return delta
+
+
+def _rehearse(receipt: Receipt, scope: Scope, warehouse: Warehouse) -> tuple[Levels, int, float]:
+    """The levels that a receipt will move in a shop, the sequence then, and the seconds that it takes. Nothing is changed."""
+    with warehouse.connect() as connection:
+        started = time.monotonic()
+        connection.begin()
+        try:
+            receipt(connection)
+            levels, upto_seq = levels_to_read(scope, RESTOCK, connection)
+        finally:
+            connection.rollback()
+        return levels, upto_seq, time.monotonic() - started
+
+
+def _publication(run: dg.DagsterRun) -> RestockPublication:
+    """What the run tells its `restock_upload`."""
+    config: Any = run.run_config
+    return RestockPublication.model_validate(config.get("ops", {}).get(UPLOAD, {}).get("config", {}))
+
+
+def _seconds(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)

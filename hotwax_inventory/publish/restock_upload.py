@@ -1,0 +1,105 @@
+"""What shipments have brought is published to every shop that carries it (design 8.7).
+
+In the run that receives a restock at its moment the lines have left by now, and their answers are waited for here; whatever was not
+published so is published now. Materialised alone, that is what a failed run has received. The receipt is never taken back."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import dagster as dg
+
+from hotwax_inventory import tables
+from hotwax_inventory.imports.summary import markdown_table
+from hotwax_inventory.publish.compare import levels_to_read, read_live
+from hotwax_inventory.publish.guards import require_standing
+from hotwax_inventory.publish.launch import UPLOAD, Launcher, plan, restock_scopes
+from hotwax_inventory.publish.manifest import RESTOCK
+from hotwax_inventory.publish.resume import interrupted, resume, send_begun
+from hotwax_inventory.publish.target import RestockPublication, Scope
+from hotwax_inventory.resources import Warehouse
+
+# The restock deltas that a run has sent, of each shop: changes, those that Shopify has not confirmed, an example, the last answer.
+SENT = """
+select
+    r.shop_id,
+    count(*) as changes,
+    count(*) filter (coalesce(c.outcome, '') not in ('applied', 'no_op')) as unconfirmed,
+    min(concat_ws(' ', c.product_id, 'at', c.facility_id || ':', coalesce(c.outcome, 'not sent'), c.error_code))
+        filter (coalesce(c.outcome, '') not in ('applied', 'no_op')) as example,
+    max(c.decided_at) as answered_at
+from sync_run as r
+join sync_change as c on c.sync_run_id = r.sync_run_id
+where r.sent_by_run = $run_id and r.job = $restock
+group by r.shop_id
+order by r.shop_id
+"""
+
+
+class RestockNotPublished(RuntimeError):
+    """A shop does not show everything that was received."""
+
+
+@dg.asset(
+    name=UPLOAD,
+    group_name="publish",
+    kinds={"shopify", "graphql"},
+    deps=["shipment_receipt", "shopify_shop_product", "shopify_shop_location"],
+    metadata=tables.SYNC_RUN.metadata,
+    # before all that else comes after a receipt
+    op_tags={"dagster/priority": "1"},
+)
+def restock_upload(
+    context: dg.AssetExecutionContext, config: RestockPublication, receiver: Launcher, warehouse: Warehouse
+) -> dg.MaterializeResult:
+    """One delta of what shipments have brought to a shop, with an outcome for each of its changes."""
+    scopes = restock_scopes(config, warehouse)
+    with ThreadPoolExecutor(max(1, len(scopes))) as threads:
+        published = [threads.submit(_publish, scope, receiver, context.run, warehouse) for scope in scopes]
+    with warehouse.transaction() as connection:
+        sent = connection.execute(SENT, {"run_id": context.run.run_id, "restock": RESTOCK}).fetchall()
+    _require_all(published, sent)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(sent),
+            "changes_confirmed": sum(changes for _, changes, *_ in sent),
+            "shops": markdown_table(
+                ("shop", "changes", "the last one was answered at"),
+                [(shop_id, changes, answered_at) for shop_id, changes, *_, answered_at in sent],
+            ),
+        }
+    )
+
+
+def _publish(scope: Scope, launcher: Launcher, run: dg.DagsterRun, warehouse: Warehouse) -> None:
+    """Bring to its end what was launched, and send what was not. Raises ShopifyUnavailable, ShopifyRefused, UnknownGroup."""
+    shop = scope.shop
+    launcher.ended(shop.shop_id)
+    with warehouse.transaction() as connection:
+        if not levels_to_read(scope, RESTOCK, connection)[0]:
+            return
+    launcher.shopify.hold_shop(shop.shop_id)
+    with launcher.shopify.client(shop.shop_id, shop.shop_domain) as client:
+        require_standing(client)
+        unfinished = interrupted(shop.shop_id, warehouse)
+        if unfinished is not None:
+            resume(unfinished, run.run_id, warehouse, client)
+        with warehouse.transaction() as connection:
+            levels, upto_seq = levels_to_read(scope, RESTOCK, connection)
+        live = read_live(client, levels, upto_seq)
+        with warehouse.transaction() as connection:
+            delta = plan(scope, live, run, connection)
+        send_begun(delta, scope, warehouse, client)
+
+
+def _require_all(published: list[Future[None]], sent: list[tuple]) -> None:
+    """Raises RestockNotPublished with a sentence for each shop that lacks something."""
+    errors = [error for future in published if (error := future.exception()) is not None]
+    refused = [
+        f"Shop {shop_id}: Shopify has not confirmed {unconfirmed:,} of {changes:,} changes, such as product {example}."
+        for shop_id, changes, unconfirmed, example, _ in sent
+        if unconfirmed
+    ]
+    if errors or refused:
+        raise RestockNotPublished(
+            f"{' '.join([*map(str, errors), *refused])} What was received stays so. Materialise {UPLOAD} alone to publish what is "
+            "missing; upload_recent_inventory_changes does it, too."
+        ) from next(iter(errors), None)
