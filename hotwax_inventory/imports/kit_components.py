@@ -90,7 +90,7 @@ from (
         c.product_id,
         l.effective_at as from_date,
         lead(l.effective_at) over (
-            partition by c.product_id order by l.effective_at, l.file_name, l.remote_modified_at, c.log_id
+            partition by c.product_id order by l.effective_at, l.file_name, l.remote_modified_at, l.sha256, c.log_id
         ) as thru_date
     from (
         select distinct log_id, product_id

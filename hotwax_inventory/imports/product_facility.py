@@ -65,7 +65,7 @@ using (
     with ordered as (
         select
             r.*,
-            (l.effective_at, l.file_name, l.remote_modified_at, r.line_number, l.log_id) as position
+            (l.effective_at, l.file_name, l.remote_modified_at, r.line_number, l.sha256, l.log_id) as position
         from product_facility_rule as r
         semi join (
             select product_id, facility_id from product_facility_rule where log_id in (select log_id from batch)

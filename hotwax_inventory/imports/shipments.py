@@ -148,21 +148,29 @@ RECORDS = """
     from item
 """
 
-# Shipments as the newest file of each states them; one that has been received or cancelled stays as it is. `{incoming}` is SQL
+# Shipments as the newest file of each states them, but for the destination, which not every file does; one that has been received
+# or cancelled stays as it is. `{incoming}` is SQL
 # of the accepted rows of those that the batch names, with a log_id, a line_number and the columns of both tables.
 APPLIED = (
     """
 create or replace temp table incoming as
 with row as ({incoming}),
-newest as (
-    select r.shipment_id, arg_max(l.log_id, (l.effective_at, l.file_name, l.remote_modified_at, l.log_id)) as log_id
+placed as (
+    select r.*, (l.effective_at, l.file_name, l.remote_modified_at, l.sha256, l.log_id) as position
     from row as r
     join data_manager_log as l on l.log_id = r.log_id
-    group by r.shipment_id
+),
+newest as (
+    select
+        shipment_id,
+        max(position) as position,
+        arg_max(destination_facility_id, position) filter (destination_facility_id is not null) as destination_facility_id
+    from placed
+    group by shipment_id
 )
-select r.*
-from row as r
-semi join newest as n on n.shipment_id = r.shipment_id and n.log_id = r.log_id
+select r.* exclude (position) replace (n.destination_facility_id as destination_facility_id)
+from placed as r
+join newest as n on n.shipment_id = r.shipment_id and n.position = r.position
 anti join (
     select shipment_id from shipment where status_id in ('PURCH_SHIP_RECEIVED', 'SHIPMENT_CANCELLED')
     union all

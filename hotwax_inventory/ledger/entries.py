@@ -175,6 +175,7 @@ select
     l.effective_at,
     l.file_name,
     l.remote_modified_at as modified_at,
+    l.sha256,
     f.seq_base + s.last_value as seq_base
 from data_manager_log as l
 join (select unnest($log_ids) as log_id, unnest($seq_bases) as seq_base) as f using (log_id)
@@ -184,8 +185,8 @@ cross join sequence as s
 EVENTS = """
 select
     p.seq_base + r.line_number as seq, r.product_id, r.facility_id, r.effect, r.quantity, r.reset_by, r.reason_enum_id,
-    coalesce(r.effective_at, p.effective_at) as effective_at, p.file_name, p.modified_at, p.config_id, r.log_id, r.line_number,
-    null::varchar as shipment_id, r.order_id, r.comments
+    coalesce(r.effective_at, p.effective_at) as effective_at, r.log_id, r.line_number, null::varchar as shipment_id, r.order_id,
+    r.comments
 from ({rows}) as r
 join posting as p on p.log_id = r.log_id
 """
@@ -367,12 +368,20 @@ def _remove_old_rows(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("drop table old")
 
 
-# Keys that have moved since the reset's time are folded again; there are few, and the others need no more than a join.
+# Keys that have moved since the reset's time are folded again; there are few, and the others need no more than a join. So are those
+# whose reset is of another file of this name and time.
 LATE_KEYS = """
 create or replace temp table late_key as
 select product_id, facility_id
 from inventory_item
 where last_moved_at >= (select effective_at from posting)
+    or reset_log_id in (
+        select l.log_id
+        from data_manager_log as l
+        join posting as p
+            on l.effective_at = p.effective_at and l.file_name = p.file_name and l.remote_modified_at = p.modified_at
+        where l.sha256 <> p.sha256
+    )
 """
 
 RESET = """

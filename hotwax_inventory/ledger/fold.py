@@ -8,7 +8,8 @@ whenever it comes. Most keys get events that are newer than all that they had: t
 
 import duckdb
 
-from hotwax_inventory.ledger.refold import POSITION, refold
+from hotwax_inventory.ledger.path import POSITION
+from hotwax_inventory.ledger.refold import refold
 
 # `event` has one row for each row of the files being posted. on_hand and promise are what the row adds to each counter, as it is
 # stated; null in a reset.

@@ -117,16 +117,12 @@ select
     null::varchar as reset_by,
     if(r.shipment_type_id = 'INCOMING_SHIPMENT', 'VAR_SCH_SHIP_RECV', 'VAR_SHIP_RECV') as reason_enum_id,
     r.received_at as effective_at,
-    l.file_name,
-    l.remote_modified_at as modified_at,
-    l.config_id,
     r.log_id,
     r.line_number,
     r.shipment_id,
     null::varchar as order_id,
     null::varchar as comments
 from received as r
-join data_manager_log as l on l.log_id = r.log_id
 cross join sequence as q
 """
 
