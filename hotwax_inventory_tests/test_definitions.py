@@ -24,6 +24,7 @@ ORDER = (
     "tables",
     "layout",
     "progress",
+    "plots",
     "sftp",
     "shopify_documents",
     "shopify",

@@ -13,7 +13,7 @@ import duckdb
 from hotwax_inventory import settings, shopify_documents, tables
 from hotwax_inventory.imports.reference import SHOPS
 from hotwax_inventory.imports.rows import sql_text
-from hotwax_inventory.progress import Progress
+from hotwax_inventory.progress import Progress, Seconds
 from hotwax_inventory.resources import Shopify, Warehouse, require_free_disk
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
@@ -109,11 +109,11 @@ def shopify_inventory_level(
     shop = find_shop(context.partition_key, warehouse)
     folder = settings.home() / "landing" / "shopify" / settings.file_name(shop.shop_id)
     folder.mkdir(parents=True, exist_ok=True)
-    lines = folder / f"levels-{context.run.run_id}.jsonl"
+    lines, seconds = folder / f"levels-{context.run.run_id}.jsonl", Seconds()
     try:
-        with shopify.client(shop.shop_id, shop.shop_domain) as client:
+        with shopify.client(shop.shop_id, shop.shop_domain) as client, seconds.of("reading_shopify"):
             operation = read_levels(client, lines)
-        with warehouse.transaction() as connection:
+        with warehouse.transaction() as connection, seconds.of("loading"):
             count = load_levels(shop.shop_id, operation, lines, connection)
     except UNREADABLE as error:
         raise IncompleteRead(
@@ -127,6 +127,7 @@ def shopify_inventory_level(
             "objects": operation.object_count,
             "bytes": operation.file_size,
             "bulk_operation": operation.id,
+            **seconds.metadata,
         }
     )
 

@@ -83,6 +83,7 @@ def result(done: FeedRun, spec: Import, warehouse: Warehouse) -> dg.MaterializeR
         "rows_refused": sum(file.refused for file in imported),
         "rows_ignored": sum(file.ignored for file in imported),
         "files_in_this_run": files_table(imported),
+        **done.seconds.metadata,
     }
     if refused:
         metadata["first_refused_rows"] = markdown_table(("file", "line", "column", "reason", "row"), refused)

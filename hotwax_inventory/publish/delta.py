@@ -13,6 +13,8 @@ from hotwax_inventory import tables
 from hotwax_inventory.imports.reference import SHOPS
 from hotwax_inventory.imports.shopify_levels import find_shop
 from hotwax_inventory.imports.summary import markdown_table
+from hotwax_inventory.plots import bar_chart
+from hotwax_inventory.progress import Seconds
 from hotwax_inventory.publish.compare import Levels, levels_to_read, make_delta, outbox_folder, read_live
 from hotwax_inventory.publish.guards import check_results, check_specs, ledger_alarms, percents, standing_alarms
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, Delta
@@ -72,6 +74,23 @@ order by 2 desc
 limit 20
 """
 
+# Changes by how many units they are: the least of each size, and how it is named.
+SIZES = {
+    -(2**63): "-100 and below",
+    -99: "-99 … -10",
+    -9: "-9 … -2",
+    -1: "-1",
+    1: "+1",
+    2: "+2 … +9",
+    10: "+10 … +99",
+    100: "+100 and above",
+}
+BY_SIZE = """
+select list_max(list_filter($sizes, lambda least: least <= delta)) as size, count(*)
+from change
+group by size
+"""
+
 
 def _plan(
     context: dg.AssetExecutionContext, scope: Scope, job: str, shopify: Shopify, warehouse: Warehouse
@@ -87,6 +106,7 @@ def _plan(
         )
     require_free_disk()
     shopify.hold_shop(shop.shop_id)
+    seconds = Seconds()
     if job == HARD_SYNC:
         with warehouse.transaction() as connection:
             alarms = ledger_alarms(connection)
@@ -105,10 +125,12 @@ def _plan(
                 return _nothing_moved(asset)
         if "api_version_is_as_asked" in alarms:
             return _nothing_made(asset, alarms)
-        live = read_live(client, levels, upto_seq)
-    with warehouse.transaction() as connection:
+        with seconds.of("reading_shopify"):
+            live = read_live(client, levels, upto_seq)
+    with warehouse.transaction() as connection, seconds.of("comparing"):
         delta = make_delta(scope, job, context.run.run_id, connection, live)
         metadata = _metadata(delta) | _preview(connection)
+    metadata |= seconds.metadata
     return dg.MaterializeResult(
         metadata=metadata, check_results=check_results(asset, delta.alarms | alarms, percents(delta))
     )
@@ -137,9 +159,11 @@ def _nothing_made(asset: str, alarms: dict[str, str]) -> dg.MaterializeResult:
 
 
 def _preview(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """What the temporary table `change` would do, in tables."""
+    """What the temporary table `change` would do, in tables and a picture."""
     biggest, by_facility = (connection.execute(sql).fetchall() for sql in (PREVIEW, BY_FACILITY))
+    by_size = dict(connection.execute(BY_SIZE, {"sizes": list(SIZES)}).fetchall())
     return {
+        "by_size": bar_chart("Changes by units", [(name, by_size.get(size, 0)) for size, name in SIZES.items()]),
         "biggest_changes": markdown_table(("product", "facility", "Shopify shows", "we promise", "change"), biggest),
         "by_facility": markdown_table(("facility", "changes", "units"), by_facility),
     }

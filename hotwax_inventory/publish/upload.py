@@ -3,7 +3,6 @@
 A change is confirmed only by Shopify's own word for its line, or by reading the level again; whatever else happens, the run does
 not report success."""
 
-import time
 from collections import Counter
 
 import dagster as dg
@@ -12,6 +11,7 @@ from pydantic import Field
 from hotwax_inventory import tables
 from hotwax_inventory.imports.reference import SHOPS
 from hotwax_inventory.imports.shopify_levels import Shop, find_shop
+from hotwax_inventory.progress import Seconds
 from hotwax_inventory.publish.batch import APPLIED, NO_OP
 from hotwax_inventory.publish.delta import runs_too
 from hotwax_inventory.publish.guards import require_standing
@@ -79,11 +79,11 @@ def _upload(
         own = _own_delta(shop, job, context.run, warehouse)
         if own is None:
             return dg.MaterializeResult(metadata={"dagster/partition_row_count": 0, "changes_confirmed": 0})
-    started = time.monotonic()
+    seconds = Seconds()
     is_interrupted = own is not None and own == interrupted(shop.shop_id, warehouse)
     sync_run_id = own if own is not None and is_interrupted else _newest_delta(shop, job, warehouse, own)
     change_count = _approved(sync_run_id, shop, approve or is_interrupted, warehouse)
-    with shopify.client(shop.shop_id, shop.shop_domain) as client:
+    with shopify.client(shop.shop_id, shop.shop_domain) as client, seconds.of("sending"):
         if change_count:
             require_standing(client)
         if is_interrupted:
@@ -100,8 +100,8 @@ def _upload(
             "dagster/partition_row_count": counts.total(),
             "sync_run_id": sync_run_id,
             "changes_confirmed": confirmed,
-            "seconds": round(time.monotonic() - started, 1),
             **{f"changes_{outcome}": count for outcome, count in counts.items()},
+            **seconds.metadata,
         }
     )
 

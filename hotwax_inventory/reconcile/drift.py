@@ -1,11 +1,14 @@
 """Where Shopify and we differ: since when, by how much, and by whose doing; and what is sold beyond what there is."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.reference import SHOPS
 from hotwax_inventory.imports.shopify_levels import Shop, find_shop
 from hotwax_inventory.imports.summary import MOST_LINES, markdown_table
+from hotwax_inventory.plots import bar_chart
 from hotwax_inventory.publish.manifest import scope_of
 from hotwax_inventory.publish.target import Publication, Scope
 from hotwax_inventory.reconcile.drifted import report_drift
@@ -48,6 +51,9 @@ order by d.oversold_quantity desc, abs(d.difference) desc, abs(d.observed_quanti
 """
 COLUMNS = "SKU, product, facility, we promise, showed, shows now, difference, cause, Shopify's code, oversold, since"
 
+# so many days, where there is one report a day
+MOST_REPORTS = 14
+
 CHECKS = {
     "few_levels_differ": "No larger share of the levels is left with another number than DRIFT_MAX_PERCENT.",
     "no_level_differs_for_long": "No level has had another number for longer than DRIFT_MAX_HOURS.",
@@ -80,12 +86,27 @@ def inventory_drift(context: dg.AssetExecutionContext, warehouse: Warehouse) -> 
             "dagster/partition_row_count": counts["levels_found"],
             **counts,
             **{f"levels_{cause.replace(' ', '_')}": count for cause, count, *_ in by_cause},
+            "by_day": bar_chart(
+                "Levels found with another number", [*_earlier(context), ("now", counts["levels_found"])]
+            ),
             "by_cause": markdown_table(("cause", "levels", "units", "levels left", "units left", "since"), by_cause),
             "levels": markdown_table(COLUMNS.split(", "), levels),
             "levels_csv": dg.MetadataValue.path(str(path)),
         },
         check_results=_checks(scope.shop, counts),
     )
+
+
+def _earlier(context: dg.AssetExecutionContext) -> list[tuple[str, int]]:
+    """How many levels the last reports of the shop found, each with its time."""
+    filters = dg.AssetRecordsFilter(asset_key=context.asset_key, asset_partitions=[context.partition_key])
+    records = context.instance.fetch_materializations(filters, limit=MOST_REPORTS).records
+    found = [(record.timestamp, record.asset_materialization) for record in reversed(records)]
+    return [
+        (f"{datetime.fromtimestamp(at, UTC):%m-%d %H:%M}", count)
+        for at, report in found
+        if report and isinstance(count := report.metadata["levels_found"].value, int)
+    ]
 
 
 def _scope(shop: Shop, warehouse: Warehouse) -> Scope:
