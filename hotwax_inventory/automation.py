@@ -13,7 +13,9 @@ from hotwax_inventory import settings
 from hotwax_inventory.alerts import sensors as alert_sensors
 from hotwax_inventory.files import inbox
 from hotwax_inventory.files.landing import Source, ready_files
-from hotwax_inventory.files.sources import FEEDS, Feed
+from hotwax_inventory.files.sources import Feed
+from hotwax_inventory.imports.feeds import FEEDS, IMPORTS
+from hotwax_inventory.imports.queue import Import
 from hotwax_inventory.imports.reference import ASSETS, REFERENCE_FILES
 from hotwax_inventory.imports.shopify_levels import UNMATCHED_CHECK
 from hotwax_inventory.imports.summary import check_specs
@@ -50,21 +52,18 @@ def _with_own_checks(*assets: str) -> dg.AssetSelection:
     return dg.AssetSelection.assets(*assets).without_checks() | dg.AssetSelection.checks(*keys)
 
 
-# The assets that an import materialises beside its own.
-BESIDE = {"item_receipt": ("item_fulfillment",)}
-
-
 def _up_to_atp(*assets: str) -> dg.AssetSelection:
     """The assets, and all that makes of them what may be promised; red at the end when a file could not be read."""
     last = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("online_atp"), "every_file_was_read"))
     return _with_own_checks(*assets, *AFTER_IMPORT) | last
 
 
-def import_job(feed: Feed) -> UnresolvedAssetJobDefinition:
-    """The job of a feed: land, import, post, and say what may be promised."""
+def import_job(imports: Sequence[Import]) -> UnresolvedAssetJobDefinition:
+    """The job of a feed, with all kinds of its files: land, import, post, and say what may be promised."""
+    feed = imports[0].feed
     return dg.define_asset_job(
         feed.job,
-        selection=_up_to_atp(feed.asset, *BESIDE.get(feed.asset, ())),
+        selection=_up_to_atp(feed.asset, *(beside.table.name for beside in imports[1:])),
         description=f"HotWax: {feed.hotwax_name}, every 15 minutes. {feed.description}",
         tags={"hotwax/feed": feed.config_id, "hotwax/job": feed.hotwax_job, "hotwax/service": feed.hotwax_service},
     )
@@ -154,7 +153,7 @@ WEBHOOK_SUBSCRIPTION = dg.define_asset_job(
     description="HotWax: the switch for inventory_levels/update in the Job Manager. Have a shop's updates sent to us, or end it.",
     tags={"hotwax/job": "inventory_levels/update"},
 )
-IMPORT_JOBS = {feed.job: import_job(feed) for feed in FEEDS}
+IMPORT_JOBS = {imports[0].feed.job: import_job(imports) for _, imports in IMPORTS}
 JOBS = (
     LOAD_REFERENCE,
     *IMPORT_JOBS.values(),

@@ -6,13 +6,8 @@ from hotwax_inventory import automation
 from hotwax_inventory.files import sources
 from hotwax_inventory.imports import (
     bulk_imported_files,
-    deltas,
-    kit_components,
-    product_facility,
+    feeds,
     reference,
-    reset,
-    restock,
-    shipments,
     shopify_levels,
     shopify_reset,
     webhook_subscription,
@@ -25,17 +20,10 @@ from hotwax_inventory.resources import Sftp, Shopify, Warehouse
 
 defs = dg.Definitions(
     assets=[
-        *sources.external_assets(),
+        *sources.external_assets(feeds.FEEDS),
         reference.reference,
         bulk_imported_files.data_manager_log,
-        reset.inventory_reset,
-        deltas.item_receipt,
-        deltas.inventory_transfer,
-        deltas.inventory_adjustment,
-        product_facility.product_facility,
-        kit_components.kit_component,
-        shipments.inbound_shipment,
-        restock.scheduled_restock,
+        *feeds.ASSETS,
         receiving.shipment_receipt,
         entries.inventory_item_detail,
         kits.kit_inventory,

@@ -22,7 +22,7 @@ from hotwax_inventory import dagster_home, settings, simulator
 from hotwax_inventory.automation import shops_with_master
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.files import inbox
-from hotwax_inventory.files.sources import FEEDS
+from hotwax_inventory.imports.feeds import FEEDS
 from hotwax_inventory.resources import Sftp, Warehouse
 
 SAMPLES = settings.PROJECT / "data" / "samples"

@@ -22,8 +22,8 @@ from asyncssh import SFTPName
 
 from hotwax_inventory import resources, sftp
 from hotwax_inventory.definitions import defs
-from hotwax_inventory.files import landing, sources
-from hotwax_inventory.imports.reset import ResetFiles
+from hotwax_inventory.files import landing
+from hotwax_inventory.imports.reset import FEED, ResetFiles
 from hotwax_inventory.resources import Sftp, Warehouse
 from hotwax_inventory.sftp import RemoteFile, SftpSession
 from hotwax_inventory.simulator.faults import Fault
@@ -84,8 +84,8 @@ def failure(run: dg.ExecuteInProcessResult) -> str:
 
 def take(**config: Any) -> landing.Landing:
     """Land what a config asks for, without a run."""
-    source = ResetFiles(**config).source(sources.RESET_INVENTORY)
-    return landing.land(sources.RESET_INVENTORY, source, "run", Sftp(), Warehouse())
+    source = ResetFiles(**config).source(FEED)
+    return landing.land(FEED, source, "run", Sftp(), Warehouse())
 
 
 @pytest.fixture(

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hotwax_inventory.files import landing, sources
+from hotwax_inventory.files import landing
 from hotwax_inventory.imports import reference, reset
 from hotwax_inventory.imports.queue import import_pending
 from hotwax_inventory.ledger.entries import post_imported
@@ -24,7 +24,7 @@ from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.sftp import RemoteFile
 from hotwax_inventory_tests.conftest import OPENED, REFERENCE, STOCKED
 
-FEED = sources.RESET_INVENTORY
+FEED = reset.FEED
 DAY = datetime(2026, 3, 5, tzinfo=UTC)
 PRODUCTS = {"501": "10001", "502": "10002", "503": "10003"}
 FACILITIES = {"43": "WAREHOUSE", "116": "BROADWAY", "281": "BROOKLYN"}

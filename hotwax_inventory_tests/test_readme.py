@@ -15,7 +15,7 @@ import pytest
 
 from hotwax_inventory import settings
 from hotwax_inventory.definitions import defs
-from hotwax_inventory.files.sources import FEEDS
+from hotwax_inventory.imports.feeds import FEEDS
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.settings import PROJECT
 from hotwax_inventory_tests.conftest import Place

@@ -4,32 +4,10 @@ import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import tables
-from hotwax_inventory.files.sources import FEEDS
-from hotwax_inventory.imports import (
-    deltas,
-    fulfillment,
-    kit_components,
-    product_facility,
-    reset,
-    restock,
-    shipments,
-    shopify_reset,
-    summary,
-)
-from hotwax_inventory.imports.queue import Import, Imported, import_pending
+from hotwax_inventory.imports import shopify_reset, summary
+from hotwax_inventory.imports.feeds import FEEDS, IMPORTS
+from hotwax_inventory.imports.queue import Imported, import_pending
 from hotwax_inventory.resources import Warehouse
-
-# The kinds of file of each feed.
-IMPORTS: tuple[tuple[Import, ...], ...] = (
-    (reset.IMPORT,),
-    (deltas.RECEIPT, fulfillment.IMPORT),
-    (deltas.TRANSFER,),
-    (deltas.ADJUSTMENT,),
-    (product_facility.IMPORT,),
-    (shipments.IMPORT,),
-    (kit_components.IMPORT,),
-    (restock.IMPORT,),
-)
 
 LAST_DAY = """
 select file_name, config_id, status_id, total_record_count, failed_record_count, ignored_record_count, message
@@ -70,7 +48,7 @@ def data_manager_log(
     if config.config_id is not None:
         _check_config_id(config.config_id, warehouse)
     imported: list[Imported] = []
-    for imports in IMPORTS:
+    for _, imports in IMPORTS:
         imported += import_pending(imports, config.config_id, context.run.run_id, warehouse)
     with warehouse.transaction() as connection:
         if config.config_id in (None, shopify_reset.CONFIG_ID):

@@ -7,12 +7,45 @@ import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import tables
-from hotwax_inventory.files import sources
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import fulfillment, summary
 from hotwax_inventory.imports.identify import IDENTIFIED, IS_DERIVED_KIT, IS_RIGHT, REFUSAL
 from hotwax_inventory.imports.queue import Column, Import, ImportFiles
 from hotwax_inventory.resources import Sftp, Warehouse
+
+ITEM_RECEIPT = Feed(
+    config_id="IMP_ITM_RECEIPT",
+    job="import_item_receipt",
+    asset="item_receipt",
+    directories=("netsuite/itemreceipt/csv", "netsuite/salesorder/import/fulfillment"),
+    patterns=("*.csv", "*.json"),
+    hotwax_job="JOB_ITM_RECEIPT",
+    hotwax_service="ftpImportFile",
+    hotwax_name="Import Item Receipt",
+    description="NetSuite's item receipts (CSV: stock that has arrived) and item fulfilments (JSON: stock that has left).",
+)
+INVENTORY_TRANSFER = Feed(
+    config_id="IMP_INV_TRANS",
+    job="import_inventory_transfer",
+    asset="inventory_transfer",
+    directories=("netsuite/inventorytransfer/import",),
+    patterns=("*.csv",),
+    hotwax_job="JOB_INV_TRANS",
+    hotwax_service="ftpImportFile",
+    hotwax_name="Import Inventory Transfer",
+    description="NetSuite's inventory transfers: a row for each side that is ours.",
+)
+INVENTORY_ADJUSTMENT = Feed(
+    config_id="IMP_INV_ADJUST",
+    job="import_inventory_adjustment",
+    asset="inventory_adjustment",
+    directories=("netsuite/inventoryadjustment/import",),
+    patterns=("*.csv",),
+    hotwax_job="JOB_INV_ADJUST",
+    hotwax_service="ftpImportFile",
+    hotwax_name="Import Inventory Adjustment",
+    description="NetSuite's inventory adjustments.",
+)
 
 CHECKED = f"""
 with staged as (
@@ -30,6 +63,13 @@ select
     {IS_DERIVED_KIT} as is_of_nobody,
     {REFUSAL} as refusal
 from identified
+"""
+
+EVENTS = """
+select log_id, line_number, product_id, facility_id, 'delta' as effect, null as reset_by, quantity,
+    'VAR_INTEGR' as reason_enum_id, null as order_id, comments, null as effective_at
+from {table}
+where log_id in (select log_id from posting)
 """
 
 
@@ -55,30 +95,32 @@ def deltas(feed: Feed, table: tables.Table) -> Import:
             ("product_id", "netsuite_product_id", "id_value"),
         ),
         checked=CHECKED,
+        events=EVENTS.format(table=table.name),
     )
 
 
-RECEIPT = deltas(sources.ITEM_RECEIPT, tables.ITEM_RECEIPT)
-TRANSFER = deltas(sources.INVENTORY_TRANSFER, tables.INVENTORY_TRANSFER)
-ADJUSTMENT = deltas(sources.INVENTORY_ADJUSTMENT, tables.INVENTORY_ADJUSTMENT)
+RECEIPT = deltas(ITEM_RECEIPT, tables.ITEM_RECEIPT)
+FULFILLMENT = fulfillment.fulfillments(ITEM_RECEIPT)
+TRANSFER = deltas(INVENTORY_TRANSFER, tables.INVENTORY_TRANSFER)
+ADJUSTMENT = deltas(INVENTORY_ADJUSTMENT, tables.INVENTORY_ADJUSTMENT)
 
 
 class ReceiptFiles(ImportFiles):
     """Parameters of HotWax's job `Import Item Receipt`."""
 
-    config_id: str = Field(sources.ITEM_RECEIPT.config_id, description="MDM config that receives the files")
+    config_id: str = Field(ITEM_RECEIPT.config_id, description="MDM config that receives the files")
 
 
 class TransferFiles(ImportFiles):
     """Parameters of HotWax's job `Import Inventory Transfer`."""
 
-    config_id: str = Field(sources.INVENTORY_TRANSFER.config_id, description="MDM config that receives the files")
+    config_id: str = Field(INVENTORY_TRANSFER.config_id, description="MDM config that receives the files")
 
 
 class AdjustmentFiles(ImportFiles):
     """Parameters of HotWax's job `Import Inventory Adjustment`."""
 
-    config_id: str = Field(sources.INVENTORY_ADJUSTMENT.config_id, description="MDM config that receives the files")
+    config_id: str = Field(INVENTORY_ADJUSTMENT.config_id, description="MDM config that receives the files")
 
 
 @dg.multi_asset(
@@ -88,7 +130,7 @@ class AdjustmentFiles(ImportFiles):
             table.name,
             group_name="imports",
             kinds={"duckdb"},
-            deps=[sources.ITEM_RECEIPT.files_asset, "product", "facility", *more],
+            deps=[ITEM_RECEIPT.files_asset, "product", "facility", *more],
             description=table.description,
             metadata=table.metadata,
         )
@@ -98,13 +140,13 @@ class AdjustmentFiles(ImportFiles):
 )
 def item_receipt(context: dg.AssetExecutionContext, config: ReceiptFiles, sftp: Sftp, warehouse: Warehouse):
     """Receipts (CSV) and fulfilments (JSON) come in the same directories; a file's content says which it is."""
-    yield summary.import_files((RECEIPT, fulfillment.IMPORT), context, config, sftp, warehouse)
+    yield summary.import_files((RECEIPT, FULFILLMENT), context, config, sftp, warehouse)
     yield dg.MaterializeResult(
-        asset_key="item_fulfillment", metadata={"dagster/row_count": summary.row_count(fulfillment.IMPORT, warehouse)}
+        asset_key="item_fulfillment", metadata={"dagster/row_count": summary.row_count(FULFILLMENT, warehouse)}
     )
 
 
-@summary.import_asset(sources.INVENTORY_TRANSFER, tables.INVENTORY_TRANSFER, "product", "facility")
+@summary.import_asset(INVENTORY_TRANSFER, tables.INVENTORY_TRANSFER, "product", "facility")
 def inventory_transfer(
     context: dg.AssetExecutionContext, config: TransferFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:
@@ -112,7 +154,7 @@ def inventory_transfer(
     return summary.import_files((TRANSFER,), context, config, sftp, warehouse)
 
 
-@summary.import_asset(sources.INVENTORY_ADJUSTMENT, tables.INVENTORY_ADJUSTMENT, "product", "facility")
+@summary.import_asset(INVENTORY_ADJUSTMENT, tables.INVENTORY_ADJUSTMENT, "product", "facility")
 def inventory_adjustment(
     context: dg.AssetExecutionContext, config: AdjustmentFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:

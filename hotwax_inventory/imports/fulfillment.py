@@ -4,7 +4,7 @@ They name an order item and no product: that comes from `virtual_queue_item`, an
 (design 8.5). The file is a list with one element for each fulfilment; there is a CSV twin."""
 
 from hotwax_inventory import tables
-from hotwax_inventory.files import sources
+from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports.identify import (
     HAS_PRODUCT,
     HAS_QUANTITY,
@@ -93,35 +93,47 @@ RECORDS = """
     from item
 """
 
-IMPORT = Import(
-    feed=sources.ITEM_RECEIPT,
-    table=tables.ITEM_FULFILLMENT,
-    columns=(
-        Column("order_id", ("orderId",)),
-        Column("order_item_seq_id", ("orderItemSeqId",)),
-        Column("product_id", ()),
-        Column("facility_id", ("facilityId",)),
-        Column("external_facility_id", ("externalFacilityId",)),
-        Column("quantity", ("quantity",)),
-        Column("shipped_date", ("shippedDate",)),
-        Column("tracking_number", ("trackingNumber",)),
-        Column("carrier", ("carrier",)),
-        Column("shipping_method", ("shippingMethod",)),
-    ),
-    required=(("order_id",), ("order_item_seq_id",), ("quantity",), ("facility_id", "external_facility_id")),
-    checked=CHECKED,
-    json=JsonRecords(
-        (
-            "orderId",
-            "orderItemSeqId",
-            "externalFacilityId",
-            "shippedDate",
-            "quantity",
-            "trackingNumber",
-            "carrier",
-            "shippingMethod",
+# What is not reserved any more was taken from ATP when its order came.
+EVENTS = """
+select log_id, line_number, product_id, facility_id, if(is_reserved, 'on_hand', 'movement') as effect, null as reset_by,
+    -quantity as quantity, 'SALES_SHIPMENT' as reason_enum_id, order_id, null as comments, null as effective_at
+from item_fulfillment
+where log_id in (select log_id from posting)
+"""
+
+
+def fulfillments(feed: Feed) -> Import:
+    """The import of NetSuite's item fulfilments, which come in the directories of another feed."""
+    return Import(
+        feed=feed,
+        table=tables.ITEM_FULFILLMENT,
+        columns=(
+            Column("order_id", ("orderId",)),
+            Column("order_item_seq_id", ("orderItemSeqId",)),
+            Column("product_id", ()),
+            Column("facility_id", ("facilityId",)),
+            Column("external_facility_id", ("externalFacilityId",)),
+            Column("quantity", ("quantity",)),
+            Column("shipped_date", ("shippedDate",)),
+            Column("tracking_number", ("trackingNumber",)),
+            Column("carrier", ("carrier",)),
+            Column("shipping_method", ("shippingMethod",)),
         ),
-        RECORDS,
-    ),
-    types=("PRODUCTID",),
-)
+        required=(("order_id",), ("order_item_seq_id",), ("quantity",), ("facility_id", "external_facility_id")),
+        checked=CHECKED,
+        json=JsonRecords(
+            (
+                "orderId",
+                "orderItemSeqId",
+                "externalFacilityId",
+                "shippedDate",
+                "quantity",
+                "trackingNumber",
+                "carrier",
+                "shippingMethod",
+            ),
+            RECORDS,
+        ),
+        types=("PRODUCTID",),
+        events=EVENTS,
+    )

@@ -7,11 +7,23 @@ import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import tables
-from hotwax_inventory.files import sources
+from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import summary
 from hotwax_inventory.imports.identify import MOST_UNITS, NOT_POSITIVE, UNITS, WRONG_QUANTITY, WRONG_STRUCTURE
 from hotwax_inventory.imports.queue import Column, Import, ImportFiles
 from hotwax_inventory.resources import Sftp, Warehouse
+
+FEED = Feed(
+    config_id="MDM_PRODUCT_ASSOC",
+    job="import_kit_component",
+    asset="kit_component",
+    directories=("netsuite/product/kit",),
+    patterns=("*.csv",),
+    hotwax_job="JOB_KIT_COMP",
+    hotwax_service="ftpImportFile",
+    hotwax_name="Import KIT Component",
+    description="NetSuite's kits and what they consist of.",
+)
 
 # A product is named by id, else SKU, else NetSuite id; a value that names several in the first of these names none.
 CHECKED = f"""
@@ -105,7 +117,7 @@ where k.log_id = n.log_id
 """
 
 IMPORT = Import(
-    feed=sources.KIT_COMPONENT,
+    feed=FEED,
     table=tables.KIT_COMPONENT,
     columns=(
         Column("product_id", ("productId",)),
@@ -123,10 +135,10 @@ IMPORT = Import(
 class KitFiles(ImportFiles):
     """Parameters of HotWax's job `Import KIT Component`."""
 
-    config_id: str = Field(sources.KIT_COMPONENT.config_id, description="MDM config that receives the files")
+    config_id: str = Field(FEED.config_id, description="MDM config that receives the files")
 
 
-@summary.import_asset(sources.KIT_COMPONENT, tables.KIT_COMPONENT, "product")
+@summary.import_asset(FEED, tables.KIT_COMPONENT, "product")
 def kit_component(
     context: dg.AssetExecutionContext, config: KitFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:

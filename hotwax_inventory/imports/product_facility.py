@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import tables
-from hotwax_inventory.files import sources
+from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import summary
 from hotwax_inventory.imports.identify import (
     HAS_FACILITY,
@@ -21,6 +21,18 @@ from hotwax_inventory.imports.identify import (
 )
 from hotwax_inventory.imports.queue import Column, Import, ImportFiles
 from hotwax_inventory.resources import Sftp, Warehouse
+
+FEED = Feed(
+    config_id="IMP_PROD_FACILITY",
+    job="import_product_facility",
+    asset="product_facility",
+    directories=("hotwax/available-to-promise",),
+    patterns=("PRODUCT_FACILITY_*.csv",),
+    hotwax_job="JOB_IMP_PROD_FAC",
+    hotwax_service="ftpImportCSVFile",
+    hotwax_name="Import Product Facility",
+    description="The ATP app's rules: safety stock or threshold, brokering and pick-up of products at facilities.",
+)
 
 FLAG = "case upper({0}) when 'Y' then 'Y' when 'TRUE' then 'Y' when 'N' then 'N' when 'FALSE' then 'N' end"
 
@@ -92,7 +104,7 @@ when not matched then insert
 """
 
 IMPORT = Import(
-    feed=sources.PRODUCT_FACILITY,
+    feed=FEED,
     table=tables.PRODUCT_FACILITY_RULE,
     columns=(
         Column("facility_id", ("facilityId",)),
@@ -118,10 +130,10 @@ IMPORT = Import(
 class RuleFiles(ImportFiles):
     """Parameters of HotWax's job `Import Product Facility`."""
 
-    config_id: str = Field(sources.PRODUCT_FACILITY.config_id, description="MDM config that receives the files")
+    config_id: str = Field(FEED.config_id, description="MDM config that receives the files")
 
 
-@summary.import_asset(sources.PRODUCT_FACILITY, tables.PRODUCT_FACILITY, "product", "facility")
+@summary.import_asset(FEED, tables.PRODUCT_FACILITY, "product", "facility")
 def product_facility(
     context: dg.AssetExecutionContext, config: RuleFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:

@@ -35,7 +35,7 @@ from hotwax_inventory.imports.rows import (
     sql_text,
     without_formula,
 )
-from hotwax_inventory.progress import Progress
+from hotwax_inventory.progress import Progress, Seconds
 from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, transaction
 from hotwax_inventory.tables import Table
 
@@ -77,6 +77,8 @@ class Import:
     types: tuple[str, ...] = ()
     # SQL that brings the tables of state to what the rows of `batch` (log_id) make of them; without it the ledger does that.
     applied: tuple[str, ...] = ()
+    # SQL of what the ledger takes from the rows of `posting` (log_id), as `ledger.fold` wants it; resets are its own matter.
+    events: str | None = None
 
 
 @dataclass
@@ -188,8 +190,9 @@ SPELLINGS = {
 class FeedRun:
     """What one run did with a feed."""
 
-    landing: Landing
+    landing: Landing = field(default_factory=Landing)
     imported: list[Imported] = field(default_factory=list)
+    seconds: Seconds = field(default_factory=Seconds)
 
 
 def run_import(
@@ -203,9 +206,13 @@ def run_import(
         dg.get_dagster_logger().warning(f"location_seq_id means nothing to {feed.job}: its rows have no location.")
     released = _release(source, run_id, warehouse) if config.approve and config.paths else set()
     source = replace(source, paths=tuple(path for path in source.paths if path not in released))
-    done = FeedRun(Landing() if released and not source.paths else land(feed, source, run_id, sftp, warehouse))
+    done = FeedRun()
+    if source.paths or not released:
+        with done.seconds.of("landing"):
+            done.landing = land(feed, source, run_id, sftp, warehouse)
     if config.schedule_now:
-        done.imported = import_pending(imports, config.config_id, run_id, warehouse)
+        with done.seconds.of("reading"):
+            done.imported = import_pending(imports, config.config_id, run_id, warehouse)
     return done
 
 

@@ -7,11 +7,24 @@ import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import tables
-from hotwax_inventory.files import sources
+from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import summary
 from hotwax_inventory.imports.identify import IDENTIFIED, IS_DERIVED_KIT, IS_RIGHT, REFUSAL
 from hotwax_inventory.imports.queue import Column, Import, ImportFiles, ResetBy
 from hotwax_inventory.resources import Sftp, Warehouse
+
+FEED = Feed(
+    config_id="RESET_INVENTORY",
+    job="import_inventory",
+    asset="inventory_reset",
+    directories=("netsuite/inventoryitem/csv",),
+    patterns=("*.csv",),
+    hotwax_job="JOB_IMP_INV",
+    hotwax_service="ftpImportFile",
+    hotwax_name="Read Reset Inventory File From SFTP",
+    description="NetSuite's daily count of every item at every location: written at 05:00 UTC, uploaded at 05:30.",
+    is_snapshot=True,
+)
 
 # `resetByAtp` of the Import app and `resetBy` of the connector both say which counter the quantity is (design 8.3).
 CHECKED = f"""
@@ -46,7 +59,7 @@ from identified
 """
 
 IMPORT = Import(
-    feed=sources.RESET_INVENTORY,
+    feed=FEED,
     table=tables.INVENTORY_RESET,
     columns=(
         Column("facility_id", ("facilityId",)),
@@ -73,7 +86,7 @@ IMPORT = Import(
 class ResetFiles(ImportFiles):
     """Parameters of HotWax's job `Read Reset Inventory File From SFTP`."""
 
-    config_id: str = Field(sources.RESET_INVENTORY.config_id, description="MDM config that receives the files")
+    config_id: str = Field(FEED.config_id, description="MDM config that receives the files")
     reset_by: ResetBy = Field(
         ResetBy.ATP, description="the counter that a quantity is, for rows that do not say: ATP or QOH"
     )
@@ -82,7 +95,7 @@ class ResetFiles(ImportFiles):
         return super().parameters() | {"reset_by": self.reset_by.value}
 
 
-@summary.import_asset(sources.RESET_INVENTORY, tables.INVENTORY_RESET, "product", "facility")
+@summary.import_asset(FEED, tables.INVENTORY_RESET, "product", "facility")
 def inventory_reset(
     context: dg.AssetExecutionContext, config: ResetFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:

@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import settings, tables
-from hotwax_inventory.files import sources
+from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import shipments, summary
 from hotwax_inventory.imports.identify import (
     HAS_PRODUCT,
@@ -23,6 +23,18 @@ from hotwax_inventory.imports.identify import (
 )
 from hotwax_inventory.imports.queue import Column, Import, ImportFiles
 from hotwax_inventory.resources import Sftp, Warehouse
+
+FEED = Feed(
+    config_id="IMP_INCOMING_SHPMNT",
+    job="import_scheduled_restock",
+    asset="scheduled_restock",
+    directories=("hotwax/scheduled-restock",),
+    patterns=("*.csv",),
+    hotwax_job="IMP_INCOMING_SHPMNT",
+    hotwax_service="createIncomingShipment",
+    hotwax_name="Scheduled Restock",
+    description="The Import app's restocks: stock that a facility is to have from a moment on.",
+)
 
 # A bare time of day is its next occurrence in the store's zone, seen from the file's time of effect; a time without a zone is
 # the store's, too.
@@ -109,7 +121,7 @@ RESTOCK = """
 """
 
 IMPORT = Import(
-    feed=sources.SCHEDULED_RESTOCK,
+    feed=FEED,
     table=tables.SCHEDULED_RESTOCK,
     columns=(
         Column("product_id", ("productId",)),
@@ -133,13 +145,13 @@ IMPORT = Import(
 class RestockFiles(ImportFiles):
     """Parameters of HotWax's import `IMP_INCOMING_SHPMNT`."""
 
-    config_id: str = Field(sources.SCHEDULED_RESTOCK.config_id, description="MDM config that receives the files")
+    config_id: str = Field(FEED.config_id, description="MDM config that receives the files")
 
     def parameters(self) -> dict[str, str | None]:
         return super().parameters() | {"time_zone": settings.restock_time_zone()}
 
 
-@summary.import_asset(sources.SCHEDULED_RESTOCK, tables.SCHEDULED_RESTOCK, "product", "facility")
+@summary.import_asset(FEED, tables.SCHEDULED_RESTOCK, "product", "facility")
 def scheduled_restock(
     context: dg.AssetExecutionContext, config: RestockFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:

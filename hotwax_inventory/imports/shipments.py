@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import tables
-from hotwax_inventory.files import sources
+from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import summary
 from hotwax_inventory.imports.identify import (
     HAS_PRODUCT,
@@ -26,6 +26,18 @@ from hotwax_inventory.imports.identify import (
 from hotwax_inventory.imports.queue import Column, Import, ImportFiles
 from hotwax_inventory.imports.rows import JsonRecords
 from hotwax_inventory.resources import Sftp, Warehouse
+
+FEED = Feed(
+    config_id="IMP_TO_SHPMNT",
+    job="import_inbound_shipment",
+    asset="inbound_shipment",
+    directories=("netsuite/transferorderv2/import/fulfillment-wh", "hotwax/inbound-shipment"),
+    patterns=("*.json", "*.csv"),
+    hotwax_job="JOB_IMP_TO_SHPMNT",
+    hotwax_service="ftpImportFile",
+    hotwax_name="Import Inbound Shipment",
+    description="Shipments on their way to a facility: CSV, or NetSuite's transfer orders v2 in JSON.",
+)
 
 CHECKED = f"""
 with staged as (
@@ -236,7 +248,7 @@ INBOUND = """
 """
 
 IMPORT = Import(
-    feed=sources.INBOUND_SHIPMENT,
+    feed=FEED,
     table=tables.INBOUND_SHIPMENT,
     columns=(
         Column("external_shipment_id", ("externalShipmentId",)),
@@ -274,10 +286,10 @@ IMPORT = Import(
 class ShipmentFiles(ImportFiles):
     """Parameters of HotWax's job `Import Inbound Shipment`."""
 
-    config_id: str = Field(sources.INBOUND_SHIPMENT.config_id, description="MDM config that receives the files")
+    config_id: str = Field(FEED.config_id, description="MDM config that receives the files")
 
 
-@summary.import_asset(sources.INBOUND_SHIPMENT, tables.INBOUND_SHIPMENT, "product", "facility")
+@summary.import_asset(FEED, tables.INBOUND_SHIPMENT, "product", "facility")
 def inbound_shipment(
     context: dg.AssetExecutionContext, config: ShipmentFiles, sftp: Sftp, warehouse: Warehouse
 ) -> dg.MaterializeResult:

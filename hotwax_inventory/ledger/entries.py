@@ -12,9 +12,10 @@ import duckdb
 from hotwax_inventory import settings, tables
 from hotwax_inventory.files import inbox
 from hotwax_inventory.imports import shopify_reset
+from hotwax_inventory.imports.feeds import IMPORTS
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.ledger.fold import apply_events
-from hotwax_inventory.progress import Progress
+from hotwax_inventory.progress import Progress, Seconds
 from hotwax_inventory.resources import Warehouse, require_free_disk, transaction
 
 # From this share of all keys on, writing the whole state anew is cheaper than merging into it.
@@ -24,7 +25,6 @@ BATCH_ROWS = 200_000
 # A reset is not looked at as suspicious when it meets fewer keys with stock.
 FEWEST_STOCKED_KEYS = 1000
 
-DELTA_TABLES = ("item_receipt", "inventory_transfer", "inventory_adjustment")
 # The tables of whole counts, in the same columns.
 RESETS = {
     "inventory_reset": """
@@ -53,20 +53,7 @@ ROWS = {
             'VAR_EXT_RESET' as reason_enum_id, null as order_id, null as comments, updated_at as effective_at
         from shopify_webhook_update
         where disposition = 'applied' and log_id in (select log_id from posting)""",
-    "item_fulfillment": """
-        select log_id, line_number, product_id, facility_id, if(is_reserved, 'on_hand', 'movement') as effect,
-            null as reset_by, -quantity as quantity, 'SALES_SHIPMENT' as reason_enum_id, order_id, null as comments,
-            null as effective_at
-        from item_fulfillment
-        where log_id in (select log_id from posting)""",
-    **{
-        table: f"""
-        select log_id, line_number, product_id, facility_id, 'delta' as effect, null as reset_by, quantity,
-            'VAR_INTEGR' as reason_enum_id, null as order_id, comments, null as effective_at
-        from {table}
-        where log_id in (select log_id from posting)"""
-        for table in DELTA_TABLES
-    },
+    **{kind.table.name: kind.events for _, imports in IMPORTS for kind in imports if kind.events},
 }
 
 
@@ -516,6 +503,33 @@ def _post_large_reset(file: Waiting, connection: duckdb.DuckDBPyConnection) -> N
     connection.execute("drop table late_key; drop table repeated")
 
 
+MOVED = """
+select {by}, count(*), sum(quantity_on_hand_diff)::bigint, sum(available_to_promise_diff)::bigint
+from inventory_item_detail
+where log_id in (select unnest($log_ids))
+group by {by}
+order by count(*) desc, {by}
+"""
+MOVED_COLUMNS = ("entries", "QOH units", "ATP units")
+
+BIGGEST = """
+select
+    product_id,
+    facility_id,
+    last_available_to_promise - available_to_promise_diff,
+    last_available_to_promise,
+    available_to_promise_diff,
+    reason_enum_id,
+    log_id,
+    line_number
+from inventory_item_detail
+where log_id in (select unnest($log_ids))
+order by abs(available_to_promise_diff) desc, seq
+limit 10
+"""
+BIGGEST_COLUMNS = ("product", "facility", "ATP before", "ATP after", "change", "reason", "log_id", "line")
+
+
 @dg.multi_asset(
     name="inventory_item_detail",
     specs=[
@@ -543,18 +557,18 @@ def _post_large_reset(file: Waiting, connection: duckdb.DuckDBPyConnection) -> N
 )
 def inventory_item_detail(warehouse: Warehouse):
     """Post every imported file to the ledger, whichever run imported it."""
-    posted = post_imported(warehouse)
-    log_ids = [file.log_id for file in posted]
+    seconds = Seconds()
+    with seconds.of("posting"):
+        posted = post_imported(warehouse)
+    of_run = {"log_ids": [file.log_id for file in posted]}
     with warehouse.transaction() as connection:
         entries, keys = connection.execute(
             "select (select count(*) from inventory_item_detail), (select count(*) from inventory_item)"
         ).fetchall()[0]
-        changes = connection.execute(
-            "select product_id, facility_id, available_to_promise_diff, last_available_to_promise, reason_enum_id "
-            "from inventory_item_detail where log_id in (select unnest($log_ids)) "
-            "order by abs(available_to_promise_diff) desc limit 10",
-            {"log_ids": log_ids},
-        ).fetchall()
+        biggest = connection.execute(BIGGEST, of_run).fetchall()
+        by_facility, by_reason = (
+            connection.execute(MOVED.format(by=by), of_run).fetchall() for by in ("facility_id", "reason_enum_id")
+        )
         held = connection.execute(
             "select file_name, message from data_manager_log where status_id = 'held' order by effective_at"
         ).fetchall()
@@ -562,10 +576,13 @@ def inventory_item_detail(warehouse: Warehouse):
         asset_key="inventory_item_detail",
         metadata={
             "dagster/row_count": entries,
-            "files_posted": len(log_ids),
+            "files_posted": len(posted),
             "entries_made": sum(file.entries for file in posted),
             "units_moved": sum(file.units for file in posted),
-            "biggest_changes": markdown_table(("product", "facility", "change", "ATP after", "reason"), changes),
+            "by_facility": markdown_table(("facility", *MOVED_COLUMNS), by_facility),
+            "by_reason": markdown_table(("reason", *MOVED_COLUMNS), by_reason),
+            "biggest_changes": markdown_table(BIGGEST_COLUMNS, biggest),
+            **seconds.metadata,
         },
         check_results=[
             dg.AssetCheckResult(

@@ -12,7 +12,8 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings
-from hotwax_inventory.files.sources import FEEDS, Feed
+from hotwax_inventory.files.sources import Feed
+from hotwax_inventory.imports.feeds import FEEDS
 from hotwax_inventory.resources import Warehouse
 
 STUCK_HOURS = 1

@@ -8,8 +8,7 @@ from pathlib import Path
 import duckdb
 
 from hotwax_inventory import tables
-from hotwax_inventory.files import sources
-from hotwax_inventory.imports import deltas, fulfillment, queue
+from hotwax_inventory.imports import deltas, queue
 from hotwax_inventory.ledger import entries
 from hotwax_inventory.ledger.kits import compute_kits
 from hotwax_inventory.resources import Warehouse
@@ -130,8 +129,8 @@ def ours(folder: Path, *names: str, hour: int) -> None:
     """Register the files, import and post them."""
     config = deltas.ReceiptFiles.model_validate({})
     times = {name: DAY + timedelta(hours=hour, seconds=i) for i, name in enumerate(names)}
-    register(folder, sources.ITEM_RECEIPT, config, times)
-    imported = queue.import_pending((deltas.RECEIPT, fulfillment.IMPORT), config.config_id, "bench", Warehouse())
+    register(folder, deltas.ITEM_RECEIPT, config, times)
+    imported = queue.import_pending((deltas.RECEIPT, deltas.FULFILLMENT), config.config_id, "bench", Warehouse())
     posted = entries.post_imported(Warehouse())
     assert [(file.failure, file.refused) for file in imported] == [(None, 0)] * len(names)
     assert sum(file.entries for file in posted) == sum(file.rows for file in imported)

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from hotwax_inventory import dagster_home
-from hotwax_inventory.files import sources
+from hotwax_inventory.imports import reset
 from hotwax_inventory.simulator import Simulator
 from hotwax_inventory_tests.benchmarks import measure
 from hotwax_inventory_tests.benchmarks.catalogue import write_reference
@@ -67,7 +67,7 @@ def benchmark(folder: Path, size: int) -> list[measure.Line]:
     found: dict[str, list[float]] = {"empty": [], "import_inventory": []}
     with Simulator(folder / "simulator", reference) as simulator:
         os.environ |= simulator.environment()
-        directory = Path(simulator.addresses.sftp_directory) / sources.RESET_INVENTORY.directories[0]
+        directory = Path(simulator.addresses.sftp_directory) / reset.FEED.directories[0]
         directory.mkdir(parents=True, exist_ok=True)
         (folder / "empty.py").write_text(EMPTY)
         (folder / "workspace.yaml").write_text(WORKSPACE)

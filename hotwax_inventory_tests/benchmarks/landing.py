@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hotwax_inventory.files import sources
 from hotwax_inventory.files.landing import Source, land
+from hotwax_inventory.imports import reset
 from hotwax_inventory.resources import Sftp, Warehouse
 from hotwax_inventory_tests.benchmarks import measure
 
@@ -126,7 +126,7 @@ def land_whole(folder: Path, size: int) -> None:
     """From log-in to the archive: list, fetch, register, move."""
     _settings(folder)
     source = Source((".",), ("*.csv",), config_id="RESET_INVENTORY", allow_duplicate_content=True)
-    landed = land(sources.RESET_INVENTORY, source, "bench", Sftp(), Warehouse())
+    landed = land(reset.FEED, source, "bench", Sftp(), Warehouse())
     assert len(landed.registered) == 1, landed
     archive = folder / "remote" / "archive"
     next(archive.iterdir()).rename(folder / "remote" / "big.csv")

@@ -8,7 +8,6 @@ from pathlib import Path
 import duckdb
 
 from hotwax_inventory import tables
-from hotwax_inventory.files import sources
 from hotwax_inventory.imports import queue, reset
 from hotwax_inventory.ledger import entries
 from hotwax_inventory.resources import Warehouse
@@ -63,7 +62,7 @@ def prepare(folder: Path, size: int) -> None:
 def register_day(folder: Path, day: int) -> None:
     """Register the file of a day."""
     config = reset.ResetFiles.model_validate({})
-    register(folder, sources.RESET_INVENTORY, config, {f"{day}.csv": datetime(2026, 11, day, 5, tzinfo=UTC)})
+    register(folder, reset.FEED, config, {f"{day}.csv": datetime(2026, 11, day, 5, tzinfo=UTC)})
 
 
 def ours() -> None:
