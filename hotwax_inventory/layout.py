@@ -30,12 +30,10 @@ class WarehouseTooOld(RuntimeError):
 
 def version_of(connection: duckdb.DuckDBPyConnection) -> int | None:
     """The layout of an open warehouse; None when it is empty. Raises WarehouseTooNew, WarehouseTooOld."""
-    found = connection.execute(
-        "select count(*) from duckdb_tables() where table_name = 'warehouse_version' and database_name = current_database()"
-    ).fetchone()
-    if found == (0,):
+    try:
+        version = connection.execute("select max(version) from warehouse_version").fetchall()[0][0]
+    except duckdb.CatalogException:
         return None
-    version = connection.execute("select max(version) from warehouse_version").fetchall()[0][0]
     if version > tables.LAYOUT:
         raise WarehouseTooNew(
             f"The warehouse has layout {version}, this version of hotwax_inventory knows layouts up to {tables.LAYOUT}. Install "

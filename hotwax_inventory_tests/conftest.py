@@ -1,6 +1,8 @@
 """A place of its own for each test: home, reference, simulator and Dagster instance, and the few things one does with them."""
 
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,6 +15,11 @@ import pytest
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator import Simulator
+
+# Where there is a file system in memory with room for all, the files of the tests are kept there: nothing waits for a disk.
+IN_MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > 4 << 30:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(IN_MEMORY)
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "shared" / "shopify" / "admin-2026-10.json.gz"
 RESETS = "netsuite/inventoryitem/csv"
