@@ -9,11 +9,13 @@
 import json
 import logging
 import random
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,7 +103,8 @@ class ShopifyClient:
         self._deadline_seconds = deadline_seconds
         # it would write every address to the log, and those of results are signed: who has one may read it
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        self._http = httpx.Client(transport=transport, timeout=httpx.Timeout(60, connect=15), follow_redirects=False)
+        timeout = httpx.Timeout(60, connect=15)
+        self._http = httpx.Client(verify=_trusted(), transport=transport, timeout=timeout, follow_redirects=False)
         self._token = shop.access_token
         self._token_expires = float("inf")
 
@@ -311,6 +314,12 @@ class ShopifyClient:
                 )
             time.sleep(wait)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that are trusted; to read them takes longer than most requests."""
+    return httpx.create_ssl_context()
 
 
 class _Again(Exception):

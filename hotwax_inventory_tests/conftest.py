@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 
 from hotwax_inventory.definitions import defs
+from hotwax_inventory.publish import settling
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator import Simulator
 
@@ -167,6 +168,7 @@ def empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pla
     monkeypatch.setenv("HOTWAX_HOME", str(place.home))
     monkeypatch.setenv("HOTWAX_REFERENCE_DIR", str(place.reference_dir))
     monkeypatch.setenv("SFTP_STABLE_SECONDS", "0")
+    monkeypatch.setattr(settling, "PAUSE_SECONDS", 0.1)
     with place.simulator as simulator, place.instance:
         for name, value in simulator.environment().items():
             monkeypatch.setenv(name, value)
