@@ -16,7 +16,15 @@ def bar_chart(title: str, bars: Sequence[tuple[str, float]]) -> dg.MarkdownMetad
 
     style = CleanStyle(font_family="sans-serif", colors=("#4f43dd",))
     chart = pygal.Bar(
-        style=style, width=WIDTH, height=HEIGHT, js=[], show_legend=False, title=title, margin=10, spacing=4
+        style=style,
+        width=WIDTH,
+        height=HEIGHT,
+        explicit_size=True,
+        js=[],
+        show_legend=False,
+        title=title,
+        margin=10,
+        spacing=4,
     )
     chart.x_labels = [name for name, _ in bars]
     chart.add(title, [number for _, number in bars])

@@ -81,7 +81,7 @@ def test_the_asset_pages_say_what_moved_where_and_why_and_how_long_it_took(place
     # the sale, which the second sync has found and taken back
     assert re.search(": 0, [^,]*: 1, now: 0$", drawn[1])
     assert b"<svg" in b64decode(drawn[2])
-    assert told("hard_sync_delta")["by_size"].startswith("![Changes by units: -100 and below: 0, ")
+    assert told("hard_sync_delta")["by_size"].startswith("![Changes by units: ≤ -100: 0, ")
     for asset, parts in (
         ("inventory_reset", ("landing", "reading")),
         ("inventory_item_detail", ("posting",)),

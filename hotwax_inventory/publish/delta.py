@@ -76,14 +76,14 @@ limit 20
 
 # Changes by how many units they are: the least of each size, and how it is named.
 SIZES = {
-    -(2**63): "-100 and below",
+    -(2**63): "≤ -100",
     -99: "-99 … -10",
     -9: "-9 … -2",
     -1: "-1",
     1: "+1",
     2: "+2 … +9",
     10: "+10 … +99",
-    100: "+100 and above",
+    100: "≥ +100",
 }
 BY_SIZE = """
 select list_max(list_filter($sizes, lambda least: least <= delta)) as size, count(*)
