@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hotwax_inventory.files import landing
 from hotwax_inventory.imports import reference, reset
+from hotwax_inventory.imports import rows as reading
 from hotwax_inventory.imports.queue import import_pending
 from hotwax_inventory.ledger.entries import post_imported
 from hotwax_inventory.publish.target import narrow
@@ -353,3 +354,48 @@ def test_any_bytes_end_as_a_file_whose_rows_add_up(opening: Path, contents: list
 @given(st.lists(CONTENTS, min_size=3, max_size=8))
 def test_very_many_bytes_end_as_files_whose_rows_add_up(opening: Path, contents: list[bytes]) -> None:
     check_contents(opening, contents)
+
+
+def quoted(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"'
+
+
+VALUES = st.sampled_from(
+    ["501", "502", "999", "43", "116", "5", "-3", " 7 ", "ten", "", "a, b", 'the "M"', '"', "é", "=1"]
+)
+# a line in ten has a quote where it is only read with care, or none where it should be
+FIELD = VALUES.map(quoted) | VALUES.filter(lambda value: not set('",') & set(value)) | VALUES.map(quoted) | VALUES
+
+
+@st.composite
+def quoted_files(draw: st.DrawFn) -> bytes:
+    lines = [
+        draw(HEADS),
+        *draw(st.lists(st.lists(FIELD, min_size=3, max_size=6).map(",".join), min_size=1, max_size=8)),
+    ]
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    return (end.join(lines) + draw(st.sampled_from(["", end]))).encode()
+
+
+@examples(40)
+@given(st.lists(quoted_files(), min_size=1, max_size=4, unique=True))
+def test_quoted_files_are_read_alike_with_and_without_a_decoded_copy(opening: Path, contents: list[bytes]) -> None:
+    seen = []
+    for is_copied in (False, True):
+        with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            shutil.copytree(opening / "home", folder, dirs_exist_ok=True)
+            patch.setenv("HOTWAX_HOME", folder)
+            if is_copied:
+                patch.setattr(reading, "_needs_decoding", lambda *_: True)
+            work([File(f"{number}.csv", DAY, content) for number, content in enumerate(contents)])
+            seen.append(
+                (
+                    rows("from inventory_reset order by log_id, line_number"),
+                    rows("from data_manager_error order by log_id, line_number"),
+                    rows(
+                        "select file_name, status_id, total_record_count, message from data_manager_log order by log_id"
+                    ),
+                    sorted((path.name, path.read_bytes()) for path in Path(folder).rglob("*failed*")),
+                )
+            )
+    assert seen[0] == seen[1]

@@ -338,7 +338,7 @@ def _read(
     folder = scratch / str(file.log_id)
     folder.mkdir(exist_ok=True)
     records = next((spec.json for spec in imports if spec.json), None)
-    text = read_text(settings.home() / file.landed_path, folder, records, connection)
+    text = read_text(settings.home() / file.landed_path, folder, connection, records)
     for spec in reversed(imports):
         try:
             _positions(spec, text)
@@ -410,7 +410,9 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
         "replace(x, chr(30), chr(10))"
     )
     safe = without_formula(as_it_was("x") if _is_mended(text) else "x")
-    raw_row = f"array_to_string(list_transform(fields, lambda x: {quoted if text.is_copy else 'x'}), ',')"
+    raw_row = (
+        f"array_to_string(list_transform(fields, lambda x: {quoted if text.is_copy or text.is_quoted else 'x'}), ',')"
+    )
     if text.is_json:
         raw_row = f"fields[{width}]"
     spelled = json.dumps({column: text.header[position] for column, position in positions.items()})

@@ -265,7 +265,7 @@ def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duck
         names = ", ".join(f"null::varchar as {name}" for name in file.columns)
         connection.execute(f"create or replace temp table staged as select 0 as line_number, {names} limit 0")
     else:
-        text = _text(file, path, scratch)
+        text = _text(file, path, scratch, connection)
         connection.execute(f"create or replace temp table staged as {_staged(file, text)}")
         _check(file, text, connection)
     connection.execute(f"create or replace temp table replaced as from {file.table.name}")
@@ -278,11 +278,11 @@ def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duck
         connection.execute("update sequence set last_value = last_value + 1")
 
 
-def _text(file: ReferenceFile, path: Path, scratch: Path) -> Text:
+def _text(file: ReferenceFile, path: Path, scratch: Path, connection: duckdb.DuckDBPyConnection) -> Text:
     if not path.exists():
         raise ReferenceError(f"{path} is missing. The previous reference stays in force.")
     try:
-        text = read_text(path, scratch)
+        text = read_text(path, scratch, connection)
     except BadFile as error:
         raise ReferenceError(f"{path}: {error} The previous reference stays in force.") from error
     missing = [column for column in file.columns if column not in text.header]

@@ -50,7 +50,8 @@ class BadFile(ValueError):
 class Text:
     """A CSV file that DuckDB can read: where, its header and that one's line, and how many rows it has at the most.
 
-    In a decoded copy each line begins with the physical line number of its record; in the file itself there are no quotes."""
+    In a decoded copy each line begins with the physical line number of its record; in the file itself each line is a record, and
+    quotes stand around whole fields alone, if anywhere."""
 
     path: Path
     header: tuple[str, ...]
@@ -60,6 +61,7 @@ class Text:
     has_odd_blanks: bool
     # Then the last column is the record as it came.
     is_json: bool = False
+    is_quoted: bool = False
 
     @property
     def own_header(self) -> tuple[str, ...]:
@@ -78,12 +80,12 @@ class JsonRecords:
 def read_text(
     landed: Path,
     scratch: Path,
+    connection: duckdb.DuckDBPyConnection,
     records: JsonRecords | None = None,
-    connection: duckdb.DuckDBPyConnection | None = None,
 ) -> Text:
     """The text of a landed file; a decoded copy goes to `scratch` if one is needed. Raises BadFile.
 
-    A JSON list becomes its `records`, for which a connection is needed."""
+    A JSON list becomes its `records`."""
     try:
         with landed.open("rb") as file:
             head = file.read(4)
@@ -97,18 +99,19 @@ def read_text(
         )
     source = _inflated(landed, scratch) if head.startswith(b"\x1f\x8b") else landed
     look = _look(source)
-    if records is not None and connection is not None and _is_json(source, look.encoding):
+    if records is not None and _is_json(source, look.encoding):
         return _json_text(source, look, scratch, records, connection)
-    if look.is_plain:
+    if look.is_plain and not (look.is_quoted and _needs_decoding(source, connection)):
         with source.open("rb") as file:
             first = file.readline(BLOCK_BYTES).decode("utf-8-sig", errors="replace").rstrip("\r\n")
         return Text(
             source,
-            _header(first.split(","), 1),
+            _header(next(csv.reader([first])), 1),
             1,
             look.line_count - 1,
             is_copy=False,
             has_odd_blanks=look.has_odd_blanks,
+            is_quoted=look.is_quoted,
         )
     return _decoded(source, look.encoding, scratch)
 
@@ -117,6 +120,7 @@ def read_text(
 class _Look:
     encoding: str
     is_plain: bool
+    is_quoted: bool = False
     line_count: int = 0
     has_odd_blanks: bool = False
 
@@ -130,10 +134,12 @@ def _look(path: Path) -> _Look:
         file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
         start = file.tell()
         # blanks alone before the header would be taken for it
-        plain = bool(file.readline(BLOCK_BYTES).strip())
+        first = file.readline(BLOCK_BYTES).strip()
+        # JSON may be one line as long as the file
+        plain = bool(first) and not first.startswith((b"[", b"{"))
         file.seek(start)
         decoder = codecs.getincrementaldecoder("utf-8")()
-        encoding, offset, last, lines, odd, unended = "utf-8-sig", start, b"\n", 0, False, 0
+        encoding, offset, last, lines, odd, quoted, unended = "utf-8-sig", start, b"\n", 0, False, False, 0
         while block := file.read(BLOCK_BYTES):
             if (at := block.find(b"\0")) >= 0:
                 raise BadFile(f"The file has a NUL byte at offset {offset + at}: it is damaged, or not text.")
@@ -145,9 +151,10 @@ def _look(path: Path) -> _Look:
             plain = plain and _is_plain(last + block)
             lines += block.count(b"\n")
             odd = odd or b"\t" in block or b"\xc2\xa0" in block
+            quoted = quoted or b'"' in block
             unended = _unended(block, unended) if plain else 0
             offset, last = offset + len(block), block[-2:]
-    return _Look(encoding, plain, lines + (last[-1:] != b"\n"), odd)
+    return _Look(encoding, plain, quoted, lines + (last[-1:] != b"\n"), odd)
 
 
 def _unended(block: bytes, before: int) -> int:
@@ -163,10 +170,16 @@ def _unended(block: bytes, before: int) -> int:
 
 
 def _is_plain(block: bytes) -> bool:
-    """No quotes, no blank lines, no line ends of old Macintoshes, none of our own marks."""
-    if any(mark in block for mark in (b'"', b"\n\n", b"\n\r\n", b"\x1c", b"\x1e", b"\x1f")):
+    """No blank lines, no line ends of old Macintoshes, none of our own marks."""
+    if any(mark in block for mark in (b"\n\n", b"\n\r\n", b"\x1c", b"\x1e", b"\x1f")):
         return False
     return b"\r" not in block or block.rstrip(b"\r").count(b"\r") == block.count(b"\r\n")
+
+
+def _needs_decoding(source: Path, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a quote stands elsewhere than around a whole field within a line: then the csv module must tell the records."""
+    odd = f"select 1 from read_csv({sql_text(str(source))}, {WHOLE_LINES}) where not regexp_full_match(content, $line) limit 1"
+    return bool(connection.execute(odd, {"line": f"{QUOTED_FIELD}(,{QUOTED_FIELD})*"}).fetchall())
 
 
 def _is_json(source: Path, encoding: str) -> bool:
@@ -357,8 +370,10 @@ def fields_relation(texts: Mapping[int, Text], extra_fields: int) -> str:
     names = [f"c{i}" for i in range(len(text.header) + extra_fields)]
     typed = ", ".join(f"'{name}': 'varchar'" for name in (["number"] if text.is_copy else []) + names)
     paths, log_id = _paths(texts)
+    quote = '"' if text.is_quoted else ""
     options = f"""auto_detect = false, header = false, skip = {0 if text.is_copy else text.header_line},
-        delim = '{SEPARATOR if text.is_copy else ","}', quote = '', escape = '', nullstr = '{NO_NULL}', filename = {len(texts) > 1},
+        delim = '{SEPARATOR if text.is_copy else ","}', quote = '{quote}', escape = '{quote}', nullstr = '{NO_NULL}',
+        filename = {len(texts) > 1},
         all_varchar = true, null_padding = true, strict_mode = false, columns = {{{typed}}}"""
     number = f"row + {text.header_line}"
     if len(texts) > 1:
@@ -382,6 +397,13 @@ def _paths(texts: Mapping[int, Text]) -> tuple[str, str]:
     return paths, f"list_extract([{', '.join(map(str, texts))}]::bigint[], list_position([{paths}], filename))"
 
 
+QUOTED_FIELD = '([^",]*|"([^"]|"")*")'
+# The fields of a line that consists of such.
+FIELDS = """list_transform(
+    regexp_extract_all(',' || content, ',("(?:[^"]|"")*"|[^",]*)', 1),
+    lambda field: if(starts_with(field, '"'), replace(field[2:-2], '""', '"'), field)
+)"""
+
 WHOLE_LINES = f"""auto_detect = false, header = false, delim = '{NO_NULL}', quote = '', escape = '', nullstr = '{NEWLINE}',
     all_varchar = true, columns = {{'content': 'varchar'}}"""
 
@@ -399,7 +421,8 @@ def records_relation(copies: Mapping[int, Text]) -> str:
 
 def left_over(text: Text, accepted: str, target: Path, connection: duckdb.DuckDBPyConnection) -> Text:
     """The rows of a file whose line is not in the relation `accepted` (SQL with a column `line_number`), as a decoded copy."""
-    line = "content" if text.is_copy else f"line_number || '{SEPARATOR}' || replace(content, ',', '{SEPARATOR}')"
+    divided = f"array_to_string({FIELDS}, '{SEPARATOR}')" if text.is_quoted else f"replace(content, ',', '{SEPARATOR}')"
+    line = "content" if text.is_copy else f"line_number || '{SEPARATOR}' || {divided}"
     number = (
         f"split_part(content, '{SEPARATOR}', 1)::bigint"
         if text.is_copy
@@ -418,7 +441,7 @@ def left_over(text: Text, accepted: str, target: Path, connection: duckdb.DuckDB
         ) to {sql_text(str(target))} (format csv, header false, delimiter '{NO_NULL}', quote '', escape '')
         """
     )
-    return replace(text, path=target, is_copy=True, has_odd_blanks=True)
+    return replace(text, path=target, is_copy=True, is_quoted=False, has_odd_blanks=True)
 
 
 # A text that begins so is worked out by spreadsheets (CWE-1236), unless it is a number. In a file for people it gets an apostrophe
