@@ -6,7 +6,7 @@ export DAGSTER_HOME ?= $(CURDIR)/data/dagster
 export PYTHONPATH := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install configure demo dev explain test test-long test-soak picture bench lint lock
+.PHONY: install configure demo dev explain test test-long test-soak crash picture bench lint lock
 
 install: $(VENV)/installed
 
@@ -40,6 +40,11 @@ test-long: install
 
 test-soak: install
 	$(BIN)/python -m pytest -n 2 -m soak
+
+# runs that import and publish, killed at random moments: make crash KILLS=500
+KILLS ?= 500
+crash: install
+	KILLS=$(KILLS) $(BIN)/python -m pytest -n 2 -k any_moment hotwax_inventory_tests/test_random_runs.py
 
 # the picture in README, of the UI as it is now; it needs Chromium
 picture: install

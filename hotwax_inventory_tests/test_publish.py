@@ -1,5 +1,6 @@
 """What is sent to Shopify, and what is made of its answers."""
 
+import threading
 from typing import Any
 
 import dagster as dg
@@ -7,7 +8,7 @@ import pytest
 
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.publish.batch import LineOutcome, classify
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, WarehouseBusy
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
 
@@ -90,6 +91,34 @@ def test_a_sync_brings_every_level_to_its_target_and_a_second_one_writes_nothing
         (9, "finished"),
         (0, "finished"),
     ]
+
+
+@pytest.mark.parametrize("limit", ["0", "1000"], ids=["bulk", "direct"])
+def test_however_long_shopify_is_silent_others_may_write_to_the_warehouse(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", limit)
+    shops, log_call, one = stocked.simulator.shops, stocked.simulator.shops.log_call, threading.Lock()
+    found: dict[str, set[bool]] = {}
+
+    def write_before_it_is_answered(call: Any) -> None:
+        with one:
+            try:
+                with Warehouse(wait_seconds=0).transaction() as connection:
+                    connection.execute("update sequence set last_value = last_value + 1")
+                is_free = True
+            except WarehouseBusy:
+                is_free = False
+            found.setdefault(call.root_field, set()).add(is_free)
+        log_call(call)
+
+    monkeypatch.setattr(shops, "log_call", write_before_it_is_answered)
+    stocked.succeed("hard_sync", {"hard_sync_delta": {"changes_per_line": 2}}, shop="SHOP")
+    shops.set_available("SHOP", item(stocked, "TEE-S"), 7116, 77)
+    stocked.succeed("upload_recent_inventory_changes", {"recent_change_delta": {"include_all": True}}, shop="SHOP")
+    assert shown(stocked) == TARGETS
+    assert {"nodes", "bulkOperation", "bulkOperationRunQuery"} <= set(found)
+    assert {call for call, is_free in found.items() if is_free != {True}} == set()
 
 
 def test_the_delta_alone_is_a_dry_run_and_the_files_say_what_would_be_sent(stocked: Place) -> None:

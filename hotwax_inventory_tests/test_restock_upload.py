@@ -32,6 +32,8 @@ from hotwax_inventory_tests.test_publish_recent import RECENT
 
 JOB = "schedule_restock"
 UNITS = 100
+# When the stock was counted that is there at first.
+OPENED = datetime(2024, 3, 5, tzinfo=UTC)
 SKUS = {"TEE-S": "501", "TEE-M": "502", "TEE-L": "503"}
 # After the moment Shopify shows the stock within so many seconds.
 PROMISED_SECONDS = 2.0
@@ -77,7 +79,7 @@ def place(empty_place: Place, kept_warehouse: Path) -> Place:
         shops.set_level("SHOP", item(empty_place, sku), location, target + 5 * (not kept_warehouse.exists()))
     if not kept_warehouse.exists():
         empty_place.succeed("load_reference")
-        empty_place.put_reset("reset.csv", HEADER + STOCK)
+        empty_place.put_reset("reset.csv", HEADER + STOCK, OPENED)
         empty_place.succeed("import_inventory")
         empty_place.succeed("hard_sync", shop="SHOP")
         rows = "".join(f"{sku},{UNITS},2099-01-01T00:00:00Z,Broadway,STORE,Demo,Launch\n" for sku in SKUS)

@@ -12,10 +12,9 @@ from hotwax_inventory.definitions import defs
 from hotwax_inventory.files import inbox
 from hotwax_inventory.imports import shopify_levels, shopify_reset, webhook_updates
 from hotwax_inventory.resources import Warehouse
-from hotwax_inventory.shopify import ShopifyClient
 from hotwax_inventory_tests import test_shopify_source
 from hotwax_inventory_tests.conftest import Place
-from hotwax_inventory_tests.test_crashes import OWNERS, PROCESSES, Point, _arm, ended
+from hotwax_inventory_tests.test_crashes import OWNERS, PRELOADED, PROCESSES, Point, _arm, ended
 from hotwax_inventory_tests.test_shopify_source import (
     BROADWAY,
     BROOKLYN,
@@ -28,11 +27,10 @@ from hotwax_inventory_tests.test_shopify_source import (
 )
 from hotwax_inventory_tests.test_webhook import SECRET, Caller, kept
 
-PROCESSES.set_forkserver_preload(["hotwax_inventory_tests.test_crashes", "hotwax_inventory_tests.test_shopify_crashes"])
+PRELOADED.append("hotwax_inventory_tests.test_shopify_crashes")
 OWNERS |= {
     "os": os,
     "inbox": inbox,
-    "client": ShopifyClient,
     "shopify_levels": shopify_levels,
     "shopify_reset": shopify_reset,
     "webhook_updates": webhook_updates,

@@ -6,7 +6,16 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from hotwax_inventory_tests.benchmarks import feeds, hard_sync, import_run, landing, recent_sync, reset, shopify_source
+from hotwax_inventory_tests.benchmarks import (
+    bulk_upload,
+    feeds,
+    hard_sync,
+    import_run,
+    landing,
+    recent_sync,
+    reset,
+    shopify_source,
+)
 from hotwax_inventory_tests.benchmarks.measure import Line, say
 
 SUBJECTS = {
@@ -15,6 +24,7 @@ SUBJECTS = {
     "feeds": feeds,
     "hard_sync": hard_sync,
     "recent_sync": recent_sync,
+    "bulk_upload": bulk_upload,
     "landing": landing,
     "import_run": import_run,
 }

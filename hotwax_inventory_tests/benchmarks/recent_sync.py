@@ -55,7 +55,10 @@ from promised
 insert into published_level
 select shop_id, shopify_inventory_item_id, shopify_location_id, available, 1, current_timestamp from shopify_inventory_level
 """,
-    "insert into shopify_bulk_read select 'SHOP', 'gid://1', current_timestamp, current_timestamp, 11 * $products, 10 * $products",
+    """
+insert into shopify_bulk_read
+select 'SHOP', 'gid://1', current_timestamp, current_timestamp, 11 * $products, 10 * $products, 0
+""",
     """
 insert into sync_run by name
 select 1 as sync_run_id, 'SHOP' as shop_id, 'hard_sync' as job, 'bench' as run_id, $parameters as parameters,
@@ -89,8 +92,8 @@ class Answering(ShopifyClient):
         return {"data": {"inventoryAdjustQuantities": {"inventoryAdjustmentGroup": {"id": "1"}, "userErrors": []}}}
 
 
-def prepare(folder: Path, size: int) -> None:
-    """A warehouse with reference, stock and a finished hard sync, and then what has moved since."""
+def prepare_synced(folder: Path, size: int) -> None:
+    """A warehouse with reference, stock and a finished hard sync of a shop of so many levels."""
     write_reference(folder / "reference", size // FACILITIES)
     load_reference()
     parameters = RecentPublication.model_validate({}).model_dump_json()
@@ -101,6 +104,11 @@ def prepare(folder: Path, size: int) -> None:
         connection.execute("update sequence set last_value = $last", {"last": size})
         for statement in SYNCED:
             connection.execute(statement, {name: value for name, value in values.items() if f"${name}" in statement})
+
+
+def prepare(folder: Path, size: int) -> None:
+    """What has moved since a hard sync."""
+    prepare_synced(folder, size)
     with Warehouse().transaction() as connection:
         connection.execute(MOVE, {"products": size // FACILITIES})
         connection.execute("update sequence set last_value = (select max(changed_seq) from inventory_item)")
