@@ -150,6 +150,7 @@ def test_runs_side_by_side_end_as_some_order_of_them_ends(
     for process in running:
         assert ended(process) == 0
         assert_what_is_recorded_is_what_happened(place)
+    moments.clear()
     for last in (RECENT, HARD_SYNC):
         assert ended(started(world.job(last))) == 0
         world.assert_stock_is_what_the_files_say()
