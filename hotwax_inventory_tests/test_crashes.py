@@ -320,7 +320,7 @@ MORE_POINTS = (
 )
 SEEDS = (1, 2, 3)
 EVERYDAY = [(point, SEEDS[number % len(SEEDS)]) for number, point in enumerate(POINTS)]
-IN_CI = [(point, SEEDS[number % len(SEEDS)]) for number, point in enumerate(MORE_POINTS)]
+IN_CI = [(point, SEEDS[number % len(SEEDS)]) for number, point in enumerate(MORE_POINTS) if number % 3 == 0]
 OTHERS = [(point, seed) for point in (*POINTS, *MORE_POINTS) for seed in SEEDS if (point, seed) not in EVERYDAY + IN_CI]
 
 

@@ -206,11 +206,13 @@ def test_files_of_all_feeds_end_where_the_model_says(world: World, steps: Any, m
     check(world, steps, moment)
 
 
+# a thousand, in parts that are worked side by side
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@examples(1000)
+@pytest.mark.parametrize("part", range(4))
+@examples(250)
 @given(histories(), st.sampled_from([None, DAY + timedelta(hours=1), DAY + timedelta(hours=2, minutes=5)]))
 def test_very_many_files_of_all_feeds_end_where_the_model_says(
-    world: World, steps: Any, moment: datetime | None
+    part: int, world: World, steps: Any, moment: datetime | None
 ) -> None:
     check(world, steps, moment)

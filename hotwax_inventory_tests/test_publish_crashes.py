@@ -109,7 +109,7 @@ OTHERS = [(point, limit, seed) for point, limit in POINTS for seed in SEEDS if (
         *EVERYDAY,
         *(
             # .ci/run has time for some of them; the others are for whoever has an hour
-            pytest.param(*case, marks=pytest.mark.soak if n % 8 else pytest.mark.long)
+            pytest.param(*case, marks=pytest.mark.soak if n % 16 else pytest.mark.long)
             for n, case in enumerate(OTHERS)
         ),
     ],

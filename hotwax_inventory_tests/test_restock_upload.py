@@ -336,7 +336,7 @@ POINTS = [
     "point",
     [
         pytest.param(
-            point, marks=[] if n in (4, 5, 9) else pytest.mark.long if n % 3 == 0 else pytest.mark.soak, id=str(point)
+            point, marks=[] if n in (4, 5, 9) else pytest.mark.long if n % 6 == 0 else pytest.mark.soak, id=str(point)
         )
         for n, point in enumerate(POINTS)
     ],

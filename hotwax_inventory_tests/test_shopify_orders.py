@@ -88,7 +88,15 @@ def update(webhook_id: str, level: tuple[int, int], available: int, updated_at: 
 
 @pytest.mark.parametrize(
     "order",
-    [*EVERYDAY, *(pytest.param(order, marks=pytest.mark.long) for order in ORDERS if order not in EVERYDAY)],
+    [
+        *EVERYDAY,
+        # .ci/run has time for a third of them
+        *(
+            pytest.param(order, marks=pytest.mark.soak if n % 3 else pytest.mark.long)
+            for n, order in enumerate(ORDERS)
+            if order not in EVERYDAY
+        ),
+    ],
     ids=" ".join,
 )
 def test_all_orders_end_in_one_state(empty_place: Place, morning: Morning, order: tuple[str, ...]) -> None:
