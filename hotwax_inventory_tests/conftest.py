@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,17 @@ class Place:
                 error = error.cause
         return "\n".join(texts)
 
+    def begin_with(self, kept: Path, prepare: Callable[[], object]) -> None:
+        """Begin with the warehouse that an earlier test has prepared, or prepare it and keep it for those to come."""
+        if kept.exists():
+            self.home.mkdir(exist_ok=True)
+            shutil.copy(kept, Warehouse().path)
+            shops = self.rows("select shop_id from shopify_shop")
+            self.instance.add_dynamic_partitions("shop", [shop_id for (shop_id,) in shops])
+        else:
+            prepare()
+            shutil.copy(Warehouse().path, kept)
+
     def rows(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
         with Warehouse().transaction() as connection:
             return connection.execute(sql, values).fetchall()
@@ -175,8 +186,20 @@ def empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pla
         yield place
 
 
+@pytest.fixture(scope="session")
+def loaded_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test leaves a warehouse with the reference in it for all others."""
+    return tmp_path_factory.mktemp("loaded") / "warehouse.duckdb"
+
+
+@pytest.fixture(scope="module")
+def kept_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test of a module may leave its warehouse for the others."""
+    return tmp_path_factory.mktemp("kept") / "warehouse.duckdb"
+
+
 @pytest.fixture
-def place(empty_place: Place) -> Place:
+def place(empty_place: Place, loaded_warehouse: Path) -> Place:
     """A place with its reference loaded."""
-    assert empty_place.run("load_reference").success
+    empty_place.begin_with(loaded_warehouse, lambda: empty_place.succeed("load_reference"))
     return empty_place

@@ -6,7 +6,6 @@ The points are reached from outside: the child wraps a function and dies before 
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,6 @@ from hotwax_inventory.imports import queue
 from hotwax_inventory.ledger import entries
 from hotwax_inventory.publish import resume, sending, settling
 from hotwax_inventory.publish.sending import Sender
-from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.sftp import SftpSession
 from hotwax_inventory.shopify import ShopifyClient
 from hotwax_inventory_tests.conftest import RESETS, Place
@@ -193,23 +191,6 @@ def ended(process: BaseProcess) -> int:
         process.kill()
         pytest.fail(f"a run hangs for {RUN_SECONDS} seconds")
     return code
-
-
-@pytest.fixture(scope="module")
-def loaded_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves a warehouse with the reference in it for all others."""
-    return tmp_path_factory.mktemp("loaded") / "warehouse.duckdb"
-
-
-@pytest.fixture
-def place(empty_place: Place, loaded_warehouse: Path) -> Place:
-    """A place with its reference loaded."""
-    if not loaded_warehouse.exists():
-        assert empty_place.run("load_reference").success
-        shutil.copy(Warehouse().path, loaded_warehouse)
-    empty_place.home.mkdir(exist_ok=True)
-    shutil.copy(loaded_warehouse, Warehouse().path)
-    return empty_place
 
 
 def put_resets(place: Place, seed: int, first: int = 0) -> dict[str, list[tuple[int, int, int]]]:

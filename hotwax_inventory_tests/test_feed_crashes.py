@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 from collections import Counter
 from dataclasses import dataclass, field
@@ -131,24 +130,18 @@ def put(place: Place, case: Case, number: int, draw: random.Random) -> list[File
     return files
 
 
-@pytest.fixture(scope="module")
-def kept_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves its warehouse for all others."""
-    return tmp_path_factory.mktemp("kept") / "warehouse.duckdb"
-
-
 @pytest.fixture
 def place(empty_place: Place, kept_warehouse: Path) -> Place:
     """A place with stock."""
     for name, text in TABLES.items():
         empty_place.write_reference(name, text)
-    if not kept_warehouse.exists():
+
+    def prepare() -> None:
         empty_place.succeed("load_reference")
         with Warehouse().transaction() as connection:
             open_stock(connection)
-        shutil.copy(Warehouse().path, kept_warehouse)
-    empty_place.home.mkdir(exist_ok=True)
-    shutil.copy(kept_warehouse, Warehouse().path)
+
+    empty_place.begin_with(kept_warehouse, prepare)
     return empty_place
 
 

@@ -21,9 +21,9 @@ from hotwax_inventory_tests.test_publish_crashes import BULK, DIRECT, assert_wha
 from hotwax_inventory_tests.test_publish_properties import Level, promised
 from hotwax_inventory_tests.test_publish_recent import RECENT
 from hotwax_inventory_tests.test_restock_upload import JOB as RESTOCK
-from hotwax_inventory_tests.test_restock_upload import OPENED, UNITS, kept_warehouse, place, schedule
+from hotwax_inventory_tests.test_restock_upload import OPENED, UNITS, place, schedule
 
-__all__ = ["kept_warehouse", "place"]
+__all__ = ["place"]
 
 IMPORT, ADJUST, HARD_SYNC = "import_inventory", "import_inventory_adjustment", "hard_sync"
 DELTA_OF = {HARD_SYNC: "hard_sync_delta", RECENT: "recent_change_delta", RESTOCK: "restock_upload"}

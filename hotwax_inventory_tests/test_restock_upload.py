@@ -1,7 +1,6 @@
 """A launch: Shopify shows the stock at its moment, neither before nor long after; what fails is published later, never twice."""
 
 import os
-import shutil
 import signal
 import threading
 import time
@@ -65,19 +64,14 @@ class Journal:
         assert max(self.applied[shop_id]) <= moment + timedelta(seconds=PROMISED_SECONDS)
 
 
-@pytest.fixture(scope="module")
-def kept_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves its warehouse for all others."""
-    return tmp_path_factory.mktemp("kept") / "warehouse.duckdb"
-
-
 @pytest.fixture
 def place(empty_place: Place, kept_warehouse: Path) -> Place:
     """A place whose shop was read and shows what we promise, and where a restock waits."""
-    shops = empty_place.simulator.shops
+    shops, is_first = empty_place.simulator.shops, not kept_warehouse.exists()
     for (sku, location), target in TARGETS.items():
-        shops.set_level("SHOP", item(empty_place, sku), location, target + 5 * (not kept_warehouse.exists()))
-    if not kept_warehouse.exists():
+        shops.set_level("SHOP", item(empty_place, sku), location, target + 5 * is_first)
+
+    def prepare() -> None:
         empty_place.succeed("load_reference")
         empty_place.put_reset("reset.csv", HEADER + STOCK, OPENED)
         empty_place.succeed("import_inventory")
@@ -85,12 +79,11 @@ def place(empty_place: Place, kept_warehouse: Path) -> Place:
         rows = "".join(f"{sku},{UNITS},2099-01-01T00:00:00Z,Broadway,STORE,Demo,Launch\n" for sku in SKUS)
         empty_place.put(f"{RESTOCKS}/r.csv", RESTOCK + rows)
         empty_place.succeed("import_scheduled_restock")
-        shutil.copy(Warehouse().path, kept_warehouse)
+
+    empty_place.begin_with(kept_warehouse, prepare)
+    if is_first:
         with duckdb.connect(str(kept_warehouse)) as connection:
             connection.execute("delete from sync_change")  # which the shops of the other tests do not know of
-    else:
-        empty_place.home.mkdir(exist_ok=True)
-        shutil.copy(kept_warehouse, Warehouse().path)
     return empty_place
 
 

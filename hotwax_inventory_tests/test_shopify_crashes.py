@@ -1,7 +1,6 @@
 """Receiver, webhook import and whole read die by kill -9 between two steps: nothing acknowledged is lost, nothing counts twice."""
 
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.files import inbox
 from hotwax_inventory.imports import shopify_levels, shopify_reset, webhook_updates
-from hotwax_inventory.resources import Warehouse
 from hotwax_inventory_tests import test_shopify_source
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.test_crashes import OWNERS, PRELOADED, PROCESSES, Point, _arm, ended
@@ -58,24 +56,13 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(("HOTWAX_", "SFTP_", "SHOPIFY_"))}
 
 
-@pytest.fixture(scope="module")
-def loaded_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves a warehouse with the reference in it for all others."""
-    return tmp_path_factory.mktemp("loaded") / "warehouse.duckdb"
-
-
 @pytest.fixture
-def place(empty_place: Place, loaded_warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(empty_place: Place, kept_warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A place whose shop SHOP is master of its stock, and whose receiver knows a secret."""
     monkeypatch.setenv("SHOPIFY_SHOP_WEBHOOK_SECRET", SECRET)
     for name, content in test_shopify_source.REFERENCE.items():
         empty_place.write_reference(name, content)
-    if not loaded_warehouse.exists():
-        empty_place.succeed("load_reference")
-        shutil.copy(Warehouse().path, loaded_warehouse)
-    empty_place.home.mkdir(exist_ok=True)
-    shutil.copy(loaded_warehouse, Warehouse().path)
-    empty_place.instance.add_dynamic_partitions("shop", ["SHOP"])
+    empty_place.begin_with(kept_warehouse, lambda: empty_place.succeed("load_reference"))
     return empty_place
 
 
