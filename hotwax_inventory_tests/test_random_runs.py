@@ -170,8 +170,7 @@ def test_the_next_run_makes_good_what_a_kill_at_any_moment_has_interrupted(
 ) -> None:
     world = World(place, monkeypatch, seed)
     schedule(-3600)
-    imports, last = world.draw.sample([IMPORT, ADJUST, RESTOCK], 2), world.draw.choice([HARD_SYNC, RECENT])
-    names = (*imports, last)
+    names = (world.draw.choice([IMPORT, ADJUST, RESTOCK]), last := world.draw.choice([HARD_SYNC, RECENT]))
     while True:
         process = started(*map(world.job, names))
         process.join(world.draw.uniform(0, pace.get(names, 2.0)))
