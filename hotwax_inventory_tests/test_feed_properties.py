@@ -39,20 +39,27 @@ ROWS = {kind.name + kind.feed.config_id: rows_of(kind) for kind in KINDS}
 
 
 @st.composite
-def meant(draw: st.DrawFn, number: int) -> File:
-    """A file of any kind, at one of a few times, which its name may say."""
-    kind = draw(st.sampled_from(KINDS))
+def meant(draw: st.DrawFn, kinds: list[Kind], number: int) -> File:
+    """A file of one of these kinds, at one of a few times, which its name may say."""
+    kind = draw(st.sampled_from(kinds))
     rows = draw(ROWS[kind.name + kind.feed.config_id])
     if kind.name == "order":
         rows.sort(key=lambda row: row["shipment"])
     stem = draw(st.sampled_from("aAb"))
-    at = DAY + timedelta(hours=draw(st.integers(0, 3)))
+    at = DAY + timedelta(hours=draw(st.integers(0, 2)))
     modified_at = at + timedelta(minutes=draw(st.sampled_from([0, 10])))
     if draw(st.booleans()):
         stem += f" {at:%Y-%m-%dT%H:%M:%SZ}"
     else:
         at = modified_at
     return File(kind.name, kind.feed.config_id, named(kind, stem), at, modified_at, content(kind, rows, number), rows)
+
+
+# What is there before the files of any example: what a kit consists of.
+KIT = next(kind for kind in KINDS if kind.name == "kit")
+COMPONENTS = [{"product": "10009", "component": component, "quantity": "1"} for component in ("10001", "10002")]
+BEFORE = DAY - timedelta(days=1)
+LIST = File("kit", KIT.feed.config_id, "list.csv", BEFORE, BEFORE, content(KIT, COMPONENTS, 99), COMPONENTS)
 
 
 def renamed(file: File) -> File:
@@ -81,7 +88,8 @@ DEEDS = st.builds(
 @st.composite
 def histories(draw: st.DrawFn) -> list[Run | Deed]:
     """Files, some of them several times, in any order and runs, and what is done with shipments in between."""
-    files = [draw(meant(n)) for n in range(draw(st.integers(1, 4)))]
+    kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=3))
+    files = [draw(meant(kinds, n)) for n in range(draw(st.integers(1, 4)))]
     copies = [*files, *map(renamed, files), *(exported_before(f) for f in files if f.kind == "reset" and "Z" in f.name)]
     arriving = draw(st.permutations(files + draw(st.lists(st.sampled_from(copies), max_size=1))))
     cuts = sorted(draw(st.lists(st.integers(0, len(arriving)), max_size=2)))
@@ -142,7 +150,7 @@ def expected_shipments(dock: Dock, files: list[File]) -> dict[str, list[Any]]:
 
 def check(world: World, steps: list[Run | Deed], moment: datetime | None) -> None:
     world.begin()
-    files: list[File] = []
+    files = [LIST]
     for step in steps:
         if isinstance(step, Run):
             files += step.files
@@ -193,7 +201,7 @@ group by all
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with opened_world(tmp_path_factory.mktemp("world")) as world, pytest.MonkeyPatch.context() as patch:
+    with opened_world(tmp_path_factory.mktemp("world"), LIST) as world, pytest.MonkeyPatch.context() as patch:
         # several transactions for a few files, and resets that count as large
         patch.setattr(queue, "BATCH_FILES", 2)
         patch.setattr(entries, "BATCH_ROWS", 4)

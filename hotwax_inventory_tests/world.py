@@ -104,11 +104,17 @@ class MemoryWarehouse(Warehouse):
 
 
 IMPORTS_OF = {imports[0].feed.config_id: imports for _, imports in IMPORTS}
-# the tables that have rows at first, and those that get some
-OPENED_TABLES = ("inventory_item", "inventory_item_detail", "sequence", "virtual_queue_item")
-FILLED_TABLES = (
-    *("data_manager_log", "data_manager_error", "product_facility", "kit_inventory"),
-    *("shipment", "shipment_item", "shipment_receipt"),
+# the tables that files fill
+FILLED = (
+    *(
+        "data_manager_log",
+        "data_manager_error",
+        "inventory_item",
+        "inventory_item_detail",
+        "sequence",
+        "virtual_queue_item",
+    ),
+    *("product_facility", "kit_inventory", "shipment", "shipment_item", "shipment_receipt"),
     *(spec.table.name for _, imports in IMPORTS for spec in imports),
 )
 
@@ -171,7 +177,7 @@ def receive(action: str, asked: dict[str, Any], warehouse: Warehouse) -> None:
 class World:
     """A retailer in memory: an SFTP server, a warehouse, and what was done with shipments."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, before: list[File]) -> None:
         self.server, self.warehouse, self.dock = Server(), MemoryWarehouse(), Dock()
         for name, text in TABLES.items():
             (folder / f"{name}.csv").write_text(text)
@@ -184,17 +190,21 @@ class World:
                 reference.load_file(file, folder, folder, connection)
             reference._identify(connection)
             open_stock(connection)
+        self.run(Run(before, True, None))
+        with self.warehouse.transaction() as connection:
             connection.execute("create schema opening")
-            for table in OPENED_TABLES:
+            for table in FILLED:
                 connection.execute(f"create table opening.{table} as from {table}")
+            counts = {table: connection.execute(f"select count(*) from {table}").fetchall() for table in FILLED}
+        self.opened = [table for table, count in counts.items() if count != [(0,)]]
 
     def begin(self) -> None:
         """Be as at first."""
         self.server, self.dock = Server(), Dock()
         with self.warehouse.transaction() as connection:
-            for table in (*FILLED_TABLES, *OPENED_TABLES):
+            for table in FILLED:
                 connection.execute(f"delete from {table}")
-            for table in OPENED_TABLES:
+            for table in self.opened:
                 connection.execute(f"insert into {table} from opening.{table}")
 
     def run(self, run: Run) -> None:
@@ -245,8 +255,8 @@ class World:
 
 
 @contextmanager
-def opened_world(folder: Path) -> Iterator[World]:
-    """One world for all examples, which each begins anew."""
+def opened_world(folder: Path, *before: File) -> Iterator[World]:
+    """One world for all examples, which each begins anew: with some stock, and what the files `before` make of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOTWAX_HOME", str(folder / "home"))
         patch.setenv("HOTWAX_REFERENCE_DIR", str(folder))
@@ -256,7 +266,7 @@ def opened_world(folder: Path) -> Iterator[World]:
             patch.setenv(f"{kind.feed.config_id}_IMPORT_PATH", directories)
         # DuckDB looks for pandas at each statement with parameters; to say that there is none saves a fifth of the time
         patch.setitem(sys.modules, "pandas", None)
-        yield World(folder)
+        yield World(folder, list(before))
 
 
 NAME = "coalesce(shipment.external_id, concat_ws(' ', name, destination_facility_id, year(scheduled_at)))"
