@@ -120,16 +120,23 @@ class Warehouse(dg.ConfigurableResource):
     @contextmanager
     def _open(self, deadline: float) -> Iterator[duckdb.DuckDBPyConnection]:
         engine = _engine(settings.home(), settings.reference_dir(), settings.scratch_dir())
-        self._attach(engine, deadline)
         try:
+            self._attach(engine, deadline)
             with closing(engine.cursor()) as connection:
                 connection.execute("use warehouse")
                 # what one connection has set is not for the next one
                 connection.execute("set TimeZone = 'UTC'")
                 connection.execute("reset preserve_insertion_order")
                 yield connection
+        except BaseException:
+            # after some errors DuckDB refuses everything: whatever this one was, the next connection is one of a new start
+            _engine.cache_clear()
+            raise
         finally:
-            engine.execute("detach warehouse")
+            try:
+                engine.execute("detach if exists warehouse")
+            except duckdb.Error:
+                _engine.cache_clear()
 
     def _attach(self, engine: duckdb.DuckDBPyConnection, deadline: float) -> None:
         path, told = str(self.path).replace("'", "''"), False

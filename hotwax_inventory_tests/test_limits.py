@@ -1,9 +1,13 @@
 """What is kept goes when its time has come, and not before nobody needs it; a disk that is nearly full stops a run in time."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 import pytest
 
 from hotwax_inventory import automation, retention
@@ -107,3 +111,27 @@ def test_a_nearly_full_disk_stops_a_run_before_it_writes_with_a_sentence(
     if job != "hard_sync":
         place.succeed(job)
         assert place.stock() == {("10001", "WAREHOUSE"): (5, 5)}
+
+
+@contextmanager
+def files_up_to(size_bytes: int) -> Iterator[None]:
+    """No file of this process grows beyond a size meanwhile, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_warehouse_that_can_grow_no_more_keeps_what_was_committed_and_goes_on_when_it_can(place: Place) -> None:
+    size = Warehouse().path.stat().st_size
+    with files_up_to(size), pytest.raises(duckdb.IOException, match="File too large"):
+        place.rows("create table large as select hash(n) as number from range(1000000) as row(n)")
+    with files_up_to(size):
+        # this much goes into the write-ahead log, and from there not into the file
+        place.rows("create table small as from range(3000)")
+    assert place.rows("select count(*) from small") == [(3000,)]
+    assert place.rows("select count(*) from duckdb_tables() where table_name = 'large'") == [(0,)]
+    place.put_reset("reset.csv", f"{HEADER}TEE-S,43,5,501\n")
+    place.succeed("import_inventory")
