@@ -134,7 +134,7 @@ class Warehouse(dg.ConfigurableResource):
             raise
         finally:
             try:
-                engine.execute("detach if exists warehouse")
+                engine.execute("detach database if exists warehouse")
             except duckdb.Error:
                 _engine.cache_clear()
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -135,3 +136,17 @@ def test_a_warehouse_that_can_grow_no_more_keeps_what_was_committed_and_goes_on_
     assert place.rows("select count(*) from duckdb_tables() where table_name = 'large'") == [(0,)]
     place.put_reset("reset.csv", f"{HEADER}TEE-S,43,5,501\n")
     place.succeed("import_inventory")
+
+
+def test_duckdb_is_started_once_for_all_that_a_run_does(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[bool] = []
+
+    def connect(**options: Any) -> duckdb.DuckDBPyConnection:
+        started.append(True)
+        return start(**options)
+
+    start = duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", connect)
+    place.put_reset("reset.csv", f"{HEADER}TEE-S,43,5,501\n")
+    place.succeed("import_inventory")
+    assert len(started) <= 1
