@@ -33,10 +33,10 @@ explain: install
 	@$(BIN)/python -m hotwax_inventory.reconcile.explanation "$$SKU" "$$FACILITY" "$$AT"
 
 test: install
-	$(BIN)/python -m pytest -n 3 -m "not long and not soak"
+	$(BIN)/python -m pytest -n 2 -m "not long and not soak"
 
 test-long: install
-	$(BIN)/python -m pytest -n 3 -m "long and not soak"
+	$(BIN)/python -m pytest -n 2 -m "long and not soak"
 
 test-soak: install
 	$(BIN)/python -m pytest -n 2 -m soak

@@ -192,6 +192,18 @@ def loaded_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("loaded") / "warehouse.duckdb"
 
 
+@pytest.fixture(scope="session")
+def stocked_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test that needs stock leaves a warehouse with it."""
+    return tmp_path_factory.mktemp("stocked") / "warehouse.duckdb"
+
+
+@pytest.fixture(scope="session")
+def synced_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test that needs a shop in step leaves a warehouse that knows of one."""
+    return tmp_path_factory.mktemp("synced") / "warehouse.duckdb"
+
+
 @pytest.fixture(scope="module")
 def kept_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the first test of a module may leave its warehouse for the others."""

@@ -1,6 +1,7 @@
 """What is sent to Shopify, and what is made of its answers."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -33,13 +34,23 @@ TARGETS = {
 
 
 @pytest.fixture
-def stocked(place: Place) -> Place:
+def stocked(empty_place: Place, stocked_warehouse: Path) -> Place:
     """A place whose stock is known, and whose shop shows something else everywhere."""
-    place.put_reset("reset.csv", HEADER + STOCK)
-    assert place.run("import_inventory").success
+
+    def prepare() -> None:
+        empty_place.succeed("load_reference")
+        empty_place.put_reset("reset.csv", HEADER + STOCK)
+        empty_place.succeed("import_inventory")
+
+    empty_place.begin_with(stocked_warehouse, prepare)
+    show(empty_place, 5)
+    return empty_place
+
+
+def show(place: Place, too_many: int) -> None:
+    """Let the shop show so many more than we promise everywhere."""
     for (sku, location), target in TARGETS.items():
-        place.simulator.shops.set_level("SHOP", item(place, sku), location, target + 5)
-    return place
+        place.simulator.shops.set_level("SHOP", item(place, sku), location, target + too_many)
 
 
 def item(place: Place, sku: str) -> int:

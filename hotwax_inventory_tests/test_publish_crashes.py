@@ -1,11 +1,9 @@
 """Runs that die by kill -9 while they publish: the next one ends where an undisturbed one ends, and nothing was sent twice."""
 
 import random
-import shutil
 import signal
 from collections import defaultdict
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,9 @@ from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.test_crashes import Job, Point, ended, started
-from hotwax_inventory_tests.test_publish import HEADER, STOCK, TARGETS, item, shown
+from hotwax_inventory_tests.test_publish import HEADER, TARGETS, item, shown, stocked
+
+__all__ = ["stocked"]
 
 RECENT = "upload_recent_inventory_changes"
 BULK, DIRECT = "0", "1000"
@@ -31,25 +31,10 @@ def publishing(job: str, point: Point | None = None, shop: str = "SHOP", **confi
     return started(Job(job, {delta: config}, shop), point=point)
 
 
-@pytest.fixture(scope="module")
-def stocked_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves a warehouse with reference and stock for all others."""
-    return tmp_path_factory.mktemp("stocked") / "warehouse.duckdb"
-
-
 @pytest.fixture
-def place(empty_place: Place, stocked_warehouse: Path) -> Place:
+def place(stocked: Place) -> Place:
     """A place with stock, whose shop shows something else everywhere."""
-    if not stocked_warehouse.exists():
-        assert empty_place.run("load_reference").success
-        empty_place.put_reset("reset.csv", HEADER + STOCK)
-        assert empty_place.run("import_inventory").success
-        shutil.copy(Warehouse().path, stocked_warehouse)
-    empty_place.home.mkdir(exist_ok=True)
-    shutil.copy(stocked_warehouse, Warehouse().path)
-    for (sku, location), target in TARGETS.items():
-        empty_place.simulator.shops.set_level("SHOP", item(empty_place, sku), location, target + 5)
-    return empty_place
+    return stocked
 
 
 def assert_what_is_recorded_is_what_happened(place: Place) -> None:
