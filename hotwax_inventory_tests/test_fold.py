@@ -207,7 +207,7 @@ def test_each_entry_is_what_its_event_changes_in_the_fold(runs: Any, most_elemen
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@examples(150)
+@examples(100)
 @given(histories(), MOST_ELEMENTS)
 def test_each_entry_of_many_histories_is_what_its_event_changes_in_the_fold(runs: Any, most_elements: int) -> None:
     check(runs, most_elements)

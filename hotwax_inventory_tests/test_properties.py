@@ -164,7 +164,7 @@ def test_any_bytes_end_as_a_file_whose_rows_add_up(world: World, contents: list[
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@examples(200)
+@examples(100)
 @given(st.lists(CONTENTS, min_size=3, max_size=8))
 def test_very_many_bytes_end_as_files_whose_rows_add_up(world: World, contents: list[bytes]) -> None:
     check_contents(world, contents)

@@ -84,7 +84,7 @@ POINTS = [
     *((Point("resources.transaction", call, when), DIRECT) for call in range(4, 20, 2) for when in ("before", "after")),
 ]
 SEEDS = (1, 2, 3)
-EVERYDAY = [(*POINTS[n], SEEDS[n % 3]) for n in (1, 4, 7, 9, 12, 14)]
+EVERYDAY = [(*POINTS[n], SEEDS[n % 3]) for n in (4, 9, 14)]
 OTHERS = [(point, limit, seed) for point, limit in POINTS for seed in SEEDS if (point, limit, seed) not in EVERYDAY]
 
 
@@ -92,11 +92,8 @@ OTHERS = [(point, limit, seed) for point, limit in POINTS for seed in SEEDS if (
     ("point", "limit", "seed"),
     [
         *EVERYDAY,
-        *(
-            # .ci/run has time for some of them; the others are for whoever has an hour
-            pytest.param(*case, marks=pytest.mark.soak if n % 16 else pytest.mark.long)
-            for n, case in enumerate(OTHERS)
-        ),
+        # for whoever has an hour; .ci/run has kills at any moment (test_random_runs)
+        *(pytest.param(*case, marks=pytest.mark.soak) for case in OTHERS),
     ],
     ids=str,
 )
@@ -150,7 +147,7 @@ def test_a_killed_run_of_our_movement_alone_leaves_strangers_sales_where_they_ar
     assert_what_is_recorded_is_what_happened(place)
 
 
-@pytest.mark.long
+@pytest.mark.soak
 @pytest.mark.parametrize("limit", [BULK, DIRECT])
 @pytest.mark.parametrize("jobs", [("hard_sync", "hard_sync"), ("hard_sync", RECENT), (RECENT, RECENT)])
 def test_runs_side_by_side_act_as_one_after_the_other(

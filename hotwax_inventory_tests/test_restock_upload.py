@@ -327,12 +327,7 @@ POINTS = [
 
 @pytest.mark.parametrize(
     "point",
-    [
-        pytest.param(
-            point, marks=[] if n in (4, 5, 9) else pytest.mark.long if n % 6 == 0 else pytest.mark.soak, id=str(point)
-        )
-        for n, point in enumerate(POINTS)
-    ],
+    [pytest.param(point, marks=[] if n == 5 else pytest.mark.soak, id=str(point)) for n, point in enumerate(POINTS)],
 )
 def test_after_a_kill_everything_is_received_and_published_once(
     place: Place, monkeypatch: pytest.MonkeyPatch, point: Point

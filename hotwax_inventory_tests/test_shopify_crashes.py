@@ -96,9 +96,9 @@ OTHERS = [step for step in STEPS if step not in EVERYDAY]
     [
         *EVERYDAY,
         *(
-            # .ci/run has time for some of them; the others are for whoever has half an hour
-            pytest.param(*step, marks=pytest.mark.soak if n % 8 else pytest.mark.long)
-            for n, step in enumerate(OTHERS)
+            # .ci/run has no time for the others
+            pytest.param(*step, marks=pytest.mark.soak)
+            for step in OTHERS
         ),
     ],
     ids=str,
