@@ -154,6 +154,13 @@ class Place:
         with Warehouse().transaction() as connection:
             return connection.execute(sql, values).fetchall()
 
+    def told(self, asset: str) -> dict[str, Any]:
+        """The metadata of an asset's last materialization."""
+        event = self.instance.get_latest_materialization_event(dg.AssetKey(asset))
+        assert event is not None
+        assert event.asset_materialization is not None
+        return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
     def stock(self) -> dict[tuple[str, str], tuple[int, int]]:
         """{(product, facility): (quantity on hand, available to promise)}"""
         found = self.rows(
@@ -187,31 +194,13 @@ def empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pla
 
 
 @pytest.fixture(scope="session")
-def loaded_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves a warehouse with the reference in it for all others."""
-    return tmp_path_factory.mktemp("loaded") / "warehouse.duckdb"
-
-
-@pytest.fixture(scope="session")
-def stocked_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test that needs stock leaves a warehouse with it."""
-    return tmp_path_factory.mktemp("stocked") / "warehouse.duckdb"
-
-
-@pytest.fixture(scope="session")
-def synced_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test that needs a shop in step leaves a warehouse that knows of one."""
-    return tmp_path_factory.mktemp("synced") / "warehouse.duckdb"
-
-
-@pytest.fixture(scope="module")
-def kept_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test of a module may leave its warehouse for the others."""
-    return tmp_path_factory.mktemp("kept") / "warehouse.duckdb"
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests leave the warehouses that they have prepared, by what is in them."""
+    return tmp_path_factory.mktemp("kept")
 
 
 @pytest.fixture
-def place(empty_place: Place, loaded_warehouse: Path) -> Place:
+def place(empty_place: Place, kept: Path) -> Place:
     """A place with its reference loaded."""
-    empty_place.begin_with(loaded_warehouse, lambda: empty_place.succeed("load_reference"))
+    empty_place.begin_with(kept / "loaded.duckdb", lambda: empty_place.succeed("load_reference"))
     return empty_place

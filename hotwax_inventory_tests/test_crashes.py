@@ -174,12 +174,16 @@ def appears(path: Path) -> bool:
 # --- what happens in the test
 
 
+def told() -> dict[str, str]:
+    """What a child is told of the test's environment."""
+    return {name: value for name, value in os.environ.items() if name.startswith(TOLD)}
+
+
 def started(*jobs: str | Job, point: Point | None = None, meeting: Meeting | None = None, **config: Any) -> BaseProcess:
     """A process that runs jobs one after the other; `config` is that of the import of resets."""
-    environment = {name: value for name, value in os.environ.items() if name.startswith(TOLD)}
-    told = {"import_inventory": {"inventory_reset": config}} if config else {}
-    stated = [job if isinstance(job, Job) else Job(job, told.get(job, {})) for job in jobs]
-    process = PROCESSES.Process(target=_run, args=(environment, stated, point, meeting))
+    configs = {"import_inventory": {"inventory_reset": config}} if config else {}
+    stated = [job if isinstance(job, Job) else Job(job, configs.get(job, {})) for job in jobs]
+    process = PROCESSES.Process(target=_run, args=(told(), stated, point, meeting))
     process.start()
     return process
 

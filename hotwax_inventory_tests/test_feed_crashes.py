@@ -18,7 +18,7 @@ from hotwax_inventory_tests import model
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.feed_files import KINDS, PAST, TABLES, File, Kind, Row, content, named, open_stock
 from hotwax_inventory_tests.model import Dock
-from hotwax_inventory_tests.test_crashes import OWNERS, PROCESSES, Point, _arm, ended
+from hotwax_inventory_tests.test_crashes import OWNERS, PRELOADED, PROCESSES, Point, _arm, ended, told
 from hotwax_inventory_tests.test_feed_properties import (
     DAY,
     LOGGED,
@@ -30,7 +30,7 @@ from hotwax_inventory_tests.test_feed_properties import (
 )
 from hotwax_inventory_tests.world import UNBALANCED, receive, work
 
-PROCESSES.set_forkserver_preload(["hotwax_inventory_tests.test_crashes", "hotwax_inventory_tests.test_feed_crashes"])
+PRELOADED.append("hotwax_inventory_tests.test_feed_crashes")
 OWNERS |= {"kits": kits, "receiving": receiving, "receiver": receiving.Receiver}
 
 # Where a run dies. The last point leaves a file that is imported and not posted, which any job finishes.
@@ -96,8 +96,7 @@ def _run(environment: dict[str, str], case: Case, point: Point | None) -> None:
 
 def ran(case: Case, point: Point | None = None) -> int:
     """How a process ends that does what the jobs of the case do."""
-    environment = {name: value for name, value in os.environ.items() if name.startswith(("HOTWAX_", "SFTP_"))}
-    process = PROCESSES.Process(target=_run, args=(environment, case, point))
+    process = PROCESSES.Process(target=_run, args=(told(), case, point))
     process.start()
     return ended(process)
 
@@ -131,7 +130,7 @@ def put(place: Place, case: Case, number: int, draw: random.Random) -> list[File
 
 
 @pytest.fixture
-def place(empty_place: Place, kept_warehouse: Path) -> Place:
+def place(empty_place: Place, kept: Path) -> Place:
     """A place with stock."""
     for name, text in TABLES.items():
         empty_place.write_reference(name, text)
@@ -141,7 +140,7 @@ def place(empty_place: Place, kept_warehouse: Path) -> Place:
         with Warehouse().transaction() as connection:
             open_stock(connection)
 
-    empty_place.begin_with(kept_warehouse, prepare)
+    empty_place.begin_with(kept / "feeds.duckdb", prepare)
     return empty_place
 
 

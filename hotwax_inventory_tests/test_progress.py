@@ -4,9 +4,7 @@ import re
 from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
 
-import dagster as dg
 import pytest
 
 from hotwax_inventory import progress
@@ -60,15 +58,9 @@ def test_files_rows_levels_and_lines_of_a_run_are_counted_in_its_log(
 
 
 def test_the_asset_pages_say_what_moved_where_and_why_and_how_long_it_took(place: Place) -> None:
-    def told(asset: str) -> dict[str, Any]:
-        event = place.instance.get_latest_materialization_event(dg.AssetKey(asset))
-        assert event
-        assert event.asset_materialization
-        return {name: value.value for name, value in event.asset_materialization.metadata.items()}
-
     place.put_reset("reset.csv", "Item,externalFacilityId,availableQty,idValue\nTEE-S,43,5,501\nTEE-S,116,2,501\n")
     place.succeed("import_inventory")
-    ledger = told("inventory_item_detail")
+    ledger = place.told("inventory_item_detail")
     assert "| `BROADWAY` | 1 | 2 | 2 |" in ledger["by_facility"]
     assert "| `VAR_EXT_RESET` | 2 | 7 | 7 |" in ledger["by_reason"]
     assert "| `10001` | `WAREHOUSE` | 0 | 5 | 5 | `VAR_EXT_RESET` | 1 | 2 |" in ledger["biggest_changes"]
@@ -79,12 +71,12 @@ def test_the_asset_pages_say_what_moved_where_and_why_and_how_long_it_took(place
     place.simulator.shops.now = lambda: datetime.now(UTC) + timedelta(seconds=2)
     place.succeed("hard_sync", shop="SHOP")
     place.succeed("hard_sync", shop="SHOP")
-    drawn = re.match(r"!\[(.*)\]\(data:image/svg\+xml;base64,(.*)\)$", told("inventory_drift")["by_day"])
+    drawn = re.match(r"!\[(.*)\]\(data:image/svg\+xml;base64,(.*)\)$", place.told("inventory_drift")["by_day"])
     assert drawn, "no picture"
     # the sale, which the second sync has found and taken back
     assert re.search(": 0, [^,]*: 1, now: 0$", drawn[1])
     assert b"<svg" in b64decode(drawn[2])
-    assert told("hard_sync_delta")["by_size"].startswith("![Changes by units: ≤ -100: 0, ")
+    assert place.told("hard_sync_delta")["by_size"].startswith("![Changes by units: ≤ -100: 0, ")
     for asset, parts in (
         ("inventory_reset", ("landing", "reading")),
         ("inventory_item_detail", ("posting",)),
@@ -92,4 +84,4 @@ def test_the_asset_pages_say_what_moved_where_and_why_and_how_long_it_took(place
         ("hard_sync_delta", ("reading_shopify", "comparing")),
         ("hard_sync_upload", ("sending",)),
     ):
-        assert all(told(asset)[f"seconds_{part}"] >= 0 for part in parts), asset
+        assert all(place.told(asset)[f"seconds_{part}"] >= 0 for part in parts), asset

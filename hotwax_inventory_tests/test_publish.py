@@ -34,7 +34,7 @@ TARGETS = {
 
 
 @pytest.fixture
-def stocked(empty_place: Place, stocked_warehouse: Path) -> Place:
+def stocked(empty_place: Place, kept: Path) -> Place:
     """A place whose stock is known, and whose shop shows something else everywhere."""
 
     def prepare() -> None:
@@ -42,7 +42,7 @@ def stocked(empty_place: Place, stocked_warehouse: Path) -> Place:
         empty_place.put_reset("reset.csv", HEADER + STOCK)
         empty_place.succeed("import_inventory")
 
-    empty_place.begin_with(stocked_warehouse, prepare)
+    empty_place.begin_with(kept / "stocked.duckdb", prepare)
     show(empty_place, 5)
     return empty_place
 

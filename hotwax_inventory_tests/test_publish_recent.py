@@ -33,11 +33,12 @@ LAST_PUBLISHED = {"difference_from": "last_published"}
 
 
 @pytest.fixture
-def synced(stocked: Place, synced_warehouse: Path) -> Place:
+def synced(stocked: Place, kept: Path) -> Place:
     """A place whose shop shows what we promise."""
-    if synced_warehouse.exists():
+    warehouse = kept / "synced.duckdb"
+    if warehouse.exists():
         show(stocked, 0)
-    stocked.begin_with(synced_warehouse, lambda: stocked.succeed("hard_sync", shop="SHOP"))
+    stocked.begin_with(warehouse, lambda: stocked.succeed("hard_sync", shop="SHOP"))
     assert shown(stocked) == TARGETS
     return stocked
 

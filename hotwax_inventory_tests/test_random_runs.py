@@ -144,7 +144,7 @@ def test_runs_side_by_side_end_as_some_order_of_them_ends(
     for name in draw.sample(2 * [IMPORT, ADJUST, RESTOCK, HARD_SYNC, RECENT], 6):
         beginning = len(shops.calls) + draw.choice([0, 0, draw.randint(1, 12)])
         while len(shops.calls) < beginning and any(process.is_alive() for process in running):
-            time.sleep(0.005)
+            time.sleep(0.005)  # the calls that are counted come that fast
         running.append(started(world.job(name)))
         assert_what_is_recorded_is_what_happened(place)
     for process in running:

@@ -168,11 +168,7 @@ def drift(place: Place) -> tuple[dict[str, Any], dict[tuple[str, int], tuple[obj
         "select p.internal_name, d.shopify_location_id, d.target_quantity, d.observed_quantity, d.current_quantity, d.cause, "
         "d.oversold_quantity from inventory_drift as d join product as p using (product_id) order by all"
     )
-    event = place.instance.get_latest_materialization_event(dg.AssetKey("inventory_drift"))
-    assert event is not None
-    assert event.asset_materialization is not None
-    numbers = {name: value.value for name, value in event.asset_materialization.metadata.items()}
-    return numbers, {(sku, location): tuple(row) for sku, location, *row in rows}
+    return place.told("inventory_drift"), {(sku, location): tuple(row) for sku, location, *row in rows}
 
 
 def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, str]:

@@ -22,7 +22,7 @@ from hotwax_inventory.publish import launch
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
-from hotwax_inventory_tests.test_crashes import OWNERS, PROCESSES, Point, _arm, ended
+from hotwax_inventory_tests.test_crashes import OWNERS, PROCESSES, Point, _arm, ended, told
 from hotwax_inventory_tests.test_feeds import RESTOCK, RESTOCKS
 from hotwax_inventory_tests.test_publish import HEADER, STOCK, TARGETS, item, materialised, shown
 from hotwax_inventory_tests.test_publish_crashes import assert_what_is_recorded_is_what_happened
@@ -65,9 +65,10 @@ class Journal:
 
 
 @pytest.fixture
-def place(empty_place: Place, kept_warehouse: Path) -> Place:
+def place(empty_place: Place, kept: Path) -> Place:
     """A place whose shop was read and shows what we promise, and where a restock waits."""
-    shops, is_first = empty_place.simulator.shops, not kept_warehouse.exists()
+    shops, warehouse = empty_place.simulator.shops, kept / "launch.duckdb"
+    is_first = not warehouse.exists()
     for (sku, location), target in TARGETS.items():
         shops.set_level("SHOP", item(empty_place, sku), location, target + 5 * is_first)
 
@@ -80,9 +81,9 @@ def place(empty_place: Place, kept_warehouse: Path) -> Place:
         empty_place.put(f"{RESTOCKS}/r.csv", RESTOCK + rows)
         empty_place.succeed("import_scheduled_restock")
 
-    empty_place.begin_with(kept_warehouse, prepare)
+    empty_place.begin_with(warehouse, prepare)
     if is_first:
-        with duckdb.connect(str(kept_warehouse)) as connection:
+        with duckdb.connect(str(warehouse)) as connection:
             connection.execute("delete from sync_change")  # which the shops of the other tests do not know of
     return empty_place
 
@@ -300,10 +301,7 @@ def _restock(environment: dict[str, str], point: Point | None) -> None:
 
 def restocking(point: Point | None) -> int:
     """How a process ends that runs the job."""
-    environment = {
-        name: value for name, value in os.environ.items() if name.startswith(("HOTWAX_", "SFTP_", "SHOPIFY_"))
-    }
-    process = PROCESSES.Process(target=_restock, args=(environment, point))
+    process = PROCESSES.Process(target=_restock, args=(told(), point))
     process.start()
     return ended(process)
 

@@ -12,7 +12,7 @@ from hotwax_inventory.files import inbox
 from hotwax_inventory.imports import shopify_levels, shopify_reset, webhook_updates
 from hotwax_inventory_tests import test_shopify_source
 from hotwax_inventory_tests.conftest import Place
-from hotwax_inventory_tests.test_crashes import OWNERS, PRELOADED, PROCESSES, Point, _arm, ended
+from hotwax_inventory_tests.test_crashes import OWNERS, PRELOADED, PROCESSES, Point, _arm, ended, told
 from hotwax_inventory_tests.test_shopify_source import (
     BROADWAY,
     BROOKLYN,
@@ -52,17 +52,13 @@ def _receive(environment: dict[str, str], content: bytes, point: Point) -> None:
         (Path(environment["HOTWAX_HOME"]) / "acknowledged").touch()
 
 
-def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(("HOTWAX_", "SFTP_", "SHOPIFY_"))}
-
-
 @pytest.fixture
-def place(empty_place: Place, kept_warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(empty_place: Place, kept: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A place whose shop SHOP is master of its stock, and whose receiver knows a secret."""
     monkeypatch.setenv("SHOPIFY_SHOP_WEBHOOK_SECRET", SECRET)
     for name, content in test_shopify_source.REFERENCE.items():
         empty_place.write_reference(name, content)
-    empty_place.begin_with(kept_warehouse, lambda: empty_place.succeed("load_reference"))
+    empty_place.begin_with(kept / "master.duckdb", lambda: empty_place.succeed("load_reference"))
     return empty_place
 
 
@@ -107,7 +103,7 @@ def test_a_run_that_dies_is_made_good_by_the_next_ones(place: Place, job: str, p
     inbox.write([event("a", body()), event("refused", body(item=1)), event("null", body(TEE_M, available=None))])
     inbox.write([event("d", body(TEE_M, BROOKLYN, 4, 1)), event("e", body(available=3, minutes=2))])
     show(place, 1.5, (TEE_S, BROADWAY, 9, 1), (TEE_M, BROOKLYN, 6, 0), (TEE_S, BROOKLYN, 2, 0))
-    process = PROCESSES.Process(target=_work, args=(environment(), job, point))
+    process = PROCESSES.Process(target=_work, args=(told(), job, point))
     process.start()
     assert ended(process) == -signal.SIGKILL, "the point was not reached"
     for undisturbed in (IMPORT, SYNC):
@@ -146,7 +142,7 @@ WRITES += [Point("os.fsync", call, when) for call in (1, 2) for when in BOTH_WAY
 )
 def test_a_receiver_that_dies_has_kept_what_it_has_acknowledged(place: Place, point: Point) -> None:
     content = body(available=7).encode()
-    process = PROCESSES.Process(target=_receive, args=(environment(), content, point))
+    process = PROCESSES.Process(target=_receive, args=(told(), content, point))
     process.start()
     assert ended(process) == -signal.SIGKILL, "the point was not reached"
     assert not (place.home / "acknowledged").exists()

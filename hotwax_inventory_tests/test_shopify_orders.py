@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 
 from hotwax_inventory.files import inbox
 from hotwax_inventory.files.inbox import Event
-from hotwax_inventory.resources import Warehouse
 from hotwax_inventory_tests import test_shopify_source
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.test_shopify_source import BROADWAY, BROOKLYN, TEE_M, TEE_S, dispositions, imported, show
@@ -42,11 +40,7 @@ def morning(empty_place: Place, made: Morning) -> Morning:
     given ours, eight of each. From then on Shopify is its master."""
     for name, content in test_shopify_source.REFERENCE.items():
         empty_place.write_reference(name, content)
-    if not made.warehouse.exists():
-        _prepare(empty_place, made)
-        shutil.copy(Warehouse().path, made.warehouse)
-    empty_place.home.mkdir(exist_ok=True)
-    shutil.copy(made.warehouse, Warehouse().path)
+    empty_place.begin_with(made.warehouse, lambda: _prepare(empty_place, made))
     return made
 
 

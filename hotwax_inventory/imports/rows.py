@@ -179,7 +179,7 @@ def _is_plain(block: bytes) -> bool:
 def _needs_decoding(source: Path, connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether a quote stands elsewhere than around a whole field within a line: then the csv module must tell the records."""
     odd = f"select 1 from read_csv({sql_text(str(source))}, {WHOLE_LINES}) where not regexp_full_match(content, $line) limit 1"
-    return bool(connection.execute(odd, {"line": f"{QUOTED_FIELD}(,{QUOTED_FIELD})*"}).fetchall())
+    return bool(connection.execute(odd, {"line": f"{FIELD}(,{FIELD})*"}).fetchall())
 
 
 def _is_json(source: Path, encoding: str) -> bool:
@@ -397,10 +397,10 @@ def _paths(texts: Mapping[int, Text]) -> tuple[str, str]:
     return paths, f"list_extract([{', '.join(map(str, texts))}]::bigint[], list_position([{paths}], filename))"
 
 
-QUOTED_FIELD = '([^",]*|"([^"]|"")*")'
+FIELD = '("(?:[^"]|"")*"|[^",]*)'
 # The fields of a line that consists of such.
-FIELDS = """list_transform(
-    regexp_extract_all(',' || content, ',("(?:[^"]|"")*"|[^",]*)', 1),
+FIELDS = f"""list_transform(
+    regexp_extract_all(',' || content, ',{FIELD}', 1),
     lambda field: if(starts_with(field, '"'), replace(field[2:-2], '""', '"'), field)
 )"""
 

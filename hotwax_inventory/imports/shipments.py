@@ -161,8 +161,8 @@ RECORDS = """
 """
 
 # Shipments as the newest file of each states them, but for the destination, which not every file does; one that has been received
-# or cancelled stays as it is. `{incoming}` is SQL
-# of the accepted rows of those that the batch names, with a log_id, a line_number and the columns of both tables.
+# or cancelled stays as it is. `{incoming}` is SQL of the accepted rows of those that the batch names, with a log_id, a line_number
+# and the columns of both tables.
 APPLIED = (
     """
 create or replace temp table incoming as
