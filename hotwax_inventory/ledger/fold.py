@@ -26,54 +26,49 @@ select
     case a.effect when 'delta' then a.quantity when 'movement' then a.quantity when 'on_hand' then 0 end as promise,
     a.reason_enum_id,
     a.effective_at,
-    coalesce(l.file_name, '') as file_name,
-    coalesce(l.remote_modified_at, a.effective_at) as modified_at,
-    coalesce(l.config_id, '') as config_id,
-    coalesce(l.sha256, '') as sha256,
     a.log_id,
     a.line_number,
     a.shipment_id,
     a.order_id,
     a.comments
 from ({arrived}) as a
-left join data_manager_log as l on l.log_id = a.log_id
 """
 
 # Rows of one file and time come in order of effect.
-MAY_BE_OUT_OF_ORDER = "select min(log_id) <> max(log_id) or min(effective_at) <> max(effective_at) from event"
+KINDS = """
+select coalesce(min(log_id) <> max(log_id) or min(effective_at) <> max(effective_at), false), bool_or(effect = 'reset')
+from event
+"""
 
 # They are entered, and so numbered, in order of effect.
-ORDERED = """
+ORDERED = f"""
 create or replace temp table event as
-select * replace (
-    (select min(seq) from event) - 1
-        + row_number() over (order by effective_at, file_name, modified_at, line_number, config_id, sha256, seq) as seq
+select e.* replace (
+    (select min(seq) from event) - 1 + row_number() over (order by {POSITION.format("e")}, e.seq) as seq
 )
-from event
+from event as e
+left join data_manager_log as l on l.log_id = e.log_id
 """
 
 # The keys of the events as they stood before.
 MET = """
 create or replace temp table met as
 select
+    k.key,
     k.product_id,
     k.facility_id,
     coalesce(i.quantity_on_hand_total, 0) as on_hand,
     coalesce(i.available_to_promise_total, 0) as promise,
+    i.changed_seq,
     i.last_moved_at,
-    case when i.reset_at is not null then {
-        'position': {
-            'effective_at': i.reset_at, 'file_name': i.reset_file_name, 'modified_at': i.reset_modified_at,
-            'line_number': i.reset_line_number, 'config_id': coalesce(l.config_id, ''), 'sha256': coalesce(l.sha256, '')
-        },
-        'log_id': i.reset_log_id, 'reset_by': i.reset_by, 'quantity': i.reset_quantity
-    } end as newest_reset,
-    i.product_id is not null as is_known,
     coalesce(k.first_at <= i.last_moved_at or k.first_at <= i.reset_at, false) as is_late,
     false as is_doubtful
-from (select product_id, facility_id, min(effective_at) as first_at from event group by product_id, facility_id) as k
+from (
+    select product_id, facility_id, min(seq) as key, min(effective_at) as first_at
+    from event
+    group by product_id, facility_id
+) as k
 left join inventory_item as i on i.product_id = k.product_id and i.facility_id = k.facility_id
-left join data_manager_log as l on l.log_id = i.reset_log_id
 """
 
 # Where every event is newer than what the key had. What is on hand is the running sum, plus as much as was above it at the last
@@ -84,9 +79,9 @@ create or replace temp table outcome as
 with summed as (
     select
         e.seq,
-        e.product_id,
-        e.facility_id,
+        m.key,
         e.effect,
+        e.effective_at,
         e.reset_by,
         e.quantity,
         m.on_hand as had_on_hand,
@@ -97,7 +92,7 @@ with summed as (
     from event as e
     join met as m on m.product_id = e.product_id and m.facility_id = e.facility_id
     where not m.is_late
-    window of_key as (partition by e.product_id, e.facility_id order by e.seq)
+    window of_key as (partition by m.key order by e.seq)
 ),
 reached as (
     select
@@ -107,39 +102,29 @@ reached as (
             max(case
                 when effect = 'reset' then quantity - if(reset_by = 'QOH', 0, gap) - moved
                 when effect = 'delta' and quantity < 0 then -moved
-            end) over (partition by product_id, facility_id, resets order by seq)
+            end) over (partition by key, resets order by seq)
         ) as on_hand
     from summed
 )
 select
     seq,
-    product_id,
-    facility_id,
-    on_hand,
-    on_hand + gap as promise,
-    on_hand - lag(on_hand, 1, had_on_hand) over of_key as on_hand_diff,
-    on_hand + gap - lag(on_hand + gap, 1, had_promise) over of_key as promise_diff,
+    key,
+    effect,
+    effective_at,
+    on_hand::bigint as on_hand,
+    (on_hand + gap)::bigint as promise,
+    (on_hand - lag(on_hand, 1, had_on_hand) over of_key)::bigint as on_hand_diff,
+    (on_hand + gap - lag(on_hand + gap, 1, had_promise) over of_key)::bigint as promise_diff,
     false as is_before_reset,
     effect = 'delta' and quantity < 0 and lag(on_hand, 1, had_on_hand) over of_key < 0 as is_doubtful
 from reached
-window of_key as (partition by product_id, facility_id order by seq)
+window of_key as (partition by key order by seq)
 """
 
 DOUBTFUL = (
-    """
-update met
-set is_doubtful = true
-where (product_id, facility_id) in (select (product_id, facility_id) from outcome where is_doubtful)
-""",
-    """
-delete from outcome
-where (product_id, facility_id) in (select (product_id, facility_id) from met where is_doubtful)
-""",
+    "update met set is_doubtful = true where key in (select key from outcome where is_doubtful)",
+    "delete from outcome where key in (select key from met where is_doubtful)",
 )
-
-RESET = f"""case when e.effect = 'reset' then {{
-    'position': {POSITION.format("e")}, 'log_id': e.log_id, 'reset_by': e.reset_by, 'quantity': e.quantity
-}} end"""
 
 # Movements are always entries, with the quantity as it is stated; resets only when they change something.
 ENTER = """
@@ -162,7 +147,7 @@ select
     nullif(concat_ws(
         ': ',
         case
-            when o.is_before_reset and e.effect <> 'on_hand' then 'before_reset'
+            when o.is_before_reset and e.effect in ('delta', 'movement') then 'before_reset'
             when e.effect = 'delta' and o.on_hand_diff <> e.quantity then 'cut'
         end,
         e.comments
@@ -173,52 +158,57 @@ join outcome as o on o.seq = e.seq
 where e.effect <> 'reset' or o.on_hand_diff <> 0 or o.promise_diff <> 0
 """
 
-MERGE = f"""
+MERGE = """
 merge into inventory_item as i
 using (
     with reached as (
         select
-            o.product_id,
-            o.facility_id,
-            arg_max(o.on_hand, o.seq) as on_hand,
-            arg_max(o.promise, o.seq) as promise,
-            max(o.seq) filter (e.effect <> 'reset' or o.on_hand_diff <> 0 or o.promise_diff <> 0) as entered_seq,
-            max(o.seq) as last_seq,
-            max({RESET}) as newest_reset,
-            max(e.effective_at) filter (e.effect <> 'reset') as moved_at
-        from outcome as o
-        join event as e on e.seq = o.seq
-        group by o.product_id, o.facility_id
+            key,
+            arg_max(on_hand, seq) as on_hand,
+            arg_max(promise, seq) as promise,
+            max(seq) filter (effect <> 'reset' or on_hand_diff <> 0 or promise_diff <> 0) as entered_seq,
+            max(seq) as last_seq,
+            max(effective_at) filter (effect <> 'reset') as moved_at
+        from outcome
+        group by key
     )
     select
-        r.product_id,
-        r.facility_id,
+        m.product_id,
+        m.facility_id,
         r.on_hand,
         r.promise,
-        case when m.is_known then r.entered_seq else r.last_seq end as changed_seq,
-        case when m.newest_reset is null or r.newest_reset > m.newest_reset then r.newest_reset else m.newest_reset end as newest,
+        coalesce(r.entered_seq, m.changed_seq, r.last_seq) as changed_seq,
         greatest(r.moved_at, m.last_moved_at) as last_moved_at
     from reached as r
-    join met as m on m.product_id = r.product_id and m.facility_id = r.facility_id
+    join met as m on m.key = r.key
 ) as n
 on i.product_id = n.product_id and i.facility_id = n.facility_id
 when matched then update set
     quantity_on_hand_total = n.on_hand,
     available_to_promise_total = n.promise,
-    changed_seq = coalesce(n.changed_seq, i.changed_seq),
-    last_moved_at = n.last_moved_at,
-    reset_at = n.newest.position.effective_at,
-    reset_file_name = n.newest.position.file_name,
-    reset_modified_at = n.newest.position.modified_at,
-    reset_line_number = n.newest.position.line_number,
-    reset_log_id = n.newest.log_id,
-    reset_by = n.newest.reset_by,
-    reset_quantity = n.newest.quantity
-when not matched then insert values (
-    n.product_id, n.facility_id, n.on_hand, n.promise, n.changed_seq, n.last_moved_at, n.newest.position.effective_at,
-    n.newest.position.file_name, n.newest.position.modified_at, n.newest.position.line_number, n.newest.log_id,
-    n.newest.reset_by, n.newest.quantity
+    changed_seq = n.changed_seq,
+    last_moved_at = n.last_moved_at
+when not matched then insert (
+    product_id, facility_id, quantity_on_hand_total, available_to_promise_total, changed_seq, last_moved_at
+) values (
+    n.product_id, n.facility_id, n.on_hand, n.promise, n.changed_seq, n.last_moved_at
 )
+"""
+
+NEWEST_RESET = """
+update inventory_item as i
+set
+    reset_at = e.effective_at,
+    reset_file_name = coalesce(l.file_name, ''),
+    reset_modified_at = coalesce(l.remote_modified_at, e.effective_at),
+    reset_line_number = e.line_number,
+    reset_log_id = e.log_id,
+    reset_by = e.reset_by,
+    reset_quantity = e.quantity
+from (select max(seq) as seq from outcome where effect = 'reset' and not is_before_reset group by key) as n
+join event as e on e.seq = n.seq
+left join data_manager_log as l on l.log_id = e.log_id
+where i.product_id = e.product_id and i.facility_id = e.facility_id
 """
 
 
@@ -229,7 +219,8 @@ def apply_events(arrived: str, connection: duckdb.DuckDBPyConnection) -> None:
     line_number, shipment_id, order_id and comments. Their `seq` must be beyond every number of the ledger. Writes
     inventory_item_detail and inventory_item, within the caller's transaction."""
     connection.execute(EVENT.format(arrived=arrived))
-    if connection.execute(MAY_BE_OUT_OF_ORDER).fetchall() == [(True,)]:
+    may_be_out_of_order, has_resets = connection.execute(KINDS).fetchall()[0]
+    if may_be_out_of_order:
         connection.execute(ORDERED)
     connection.execute(MET)
     connection.execute(IN_ORDER)
@@ -240,4 +231,6 @@ def apply_events(arrived: str, connection: duckdb.DuckDBPyConnection) -> None:
         refold(connection)
     connection.execute(ENTER)
     connection.execute(MERGE)
+    if has_resets:
+        connection.execute(NEWEST_RESET)
     connection.execute("drop table event; drop table met; drop table outcome")

@@ -2,57 +2,64 @@
 
 import duckdb
 
-# Where an event stands among those of its key. Files that are alike in all else differ by what is in them.
+# Where an event stands among those of its key; `l` is the row of data_manager_log of its file, if it came in one. Files that are
+# alike in all else differ by what is in them.
 POSITION = """{{
-    'effective_at': {0}.effective_at, 'file_name': {0}.file_name, 'modified_at': {0}.modified_at,
-    'line_number': {0}.line_number, 'config_id': {0}.config_id, 'sha256': {0}.sha256
+    'effective_at': {0}.effective_at,
+    'file_name': coalesce(l.file_name, ''),
+    'modified_at': coalesce(l.remote_modified_at, {0}.effective_at),
+    'line_number': {0}.line_number,
+    'config_id': coalesce(l.config_id, ''),
+    'sha256': coalesce(l.sha256, '')
 }}"""
 # The keys, as they stood before. `counter` and `counted` are what their paths start from: the newest reset, nothing where there was
 # none, or, where nothing is newer than the events, what is there.
 REFOLDED = """
 create or replace temp table refolded as
 select
-    row_number() over () as key,
-    product_id,
-    facility_id,
-    on_hand,
-    promise,
-    is_late,
-    newest_reset,
-    if(is_late, coalesce(newest_reset.reset_by, 'QOH'), 'QOH') as counter,
-    if(is_late, coalesce(newest_reset.quantity, 0), on_hand) as counted
-from met
-where is_late or is_doubtful
+    m.key,
+    m.product_id,
+    m.facility_id,
+    m.on_hand,
+    m.promise,
+    m.is_late,
+    case when i.reset_at is not null then {
+        'effective_at': i.reset_at,
+        'file_name': i.reset_file_name,
+        'modified_at': i.reset_modified_at,
+        'line_number': i.reset_line_number,
+        'config_id': coalesce(l.config_id, ''),
+        'sha256': coalesce(l.sha256, '')
+    } end as reset_position,
+    if(m.is_late, coalesce(i.reset_by, 'QOH'), 'QOH') as counter,
+    if(m.is_late, coalesce(i.reset_quantity, 0), m.on_hand) as counted
+from met as m
+left join inventory_item as i on i.product_id = m.product_id and i.facility_id = m.facility_id
+left join data_manager_log as l on l.log_id = i.reset_log_id
+where m.is_late or m.is_doubtful
 """
 
 # What has moved a late event's key since its newest reset.
 STORED = f"""
 create or replace temp table stored as
 with entry as (
-    select
-        d.*,
-        m.key,
-        m.newest_reset,
-        coalesce(l.file_name, '') as file_name,
-        coalesce(l.remote_modified_at, d.effective_at) as modified_at,
-        coalesce(l.config_id, '') as config_id,
-        coalesce(l.sha256, '') as sha256
+    select d.*, m.key, m.reset_position, {POSITION.format("d")} as position
     from inventory_item_detail as d
     join refolded as m on m.product_id = d.product_id and m.facility_id = d.facility_id and m.is_late
     left join data_manager_log as l on l.log_id = d.log_id
     where d.effect is distinct from 'reset'
         and d.effective_at >= (
-            select min(coalesce(newest_reset.position.effective_at, '-infinity'::timestamptz)) from refolded where is_late
+            select min(coalesce(reset_position.effective_at, '-infinity'::timestamptz)) from refolded where is_late
         )
 )
 select
     key,
-    {POSITION.format("d")} as position,
+    position,
     case when effect is null then quantity_on_hand_diff else quantity end as on_hand,
     case when effect is null then available_to_promise_diff when effect = 'on_hand' then 0 else quantity end as promise,
     effect is not distinct from 'delta' and quantity < 0 as is_cut
-from entry as d
-where newest_reset is null or {POSITION.format("d")} > newest_reset.position
+from entry
+where reset_position is null or position > reset_position
 """
 
 # The path of each key: its start, then in order of effect what is stored and what is new (that has a `seq`). A `counter` starts it
@@ -66,9 +73,10 @@ with arrived as (
         {POSITION.format("e")} as position,
         m.counter,
         m.counted,
-        coalesce({POSITION.format("e")} < m.newest_reset.position, false) as is_before_reset
+        coalesce({POSITION.format("e")} < m.reset_position, false) as is_before_reset
     from event as e
     join refolded as m on m.product_id = e.product_id and m.facility_id = e.facility_id
+    left join data_manager_log as l on l.log_id = e.log_id
 ),
 placed as (
     select
@@ -80,7 +88,7 @@ placed as (
         effect = 'delta' and quantity < 0 and not is_before_reset as is_cut,
         if(is_before_reset, counter, reset_by) as counter,
         if(is_before_reset, counted, quantity) as counted,
-        is_before_reset and effect <> 'reset' as is_before_reset
+        is_before_reset
     from arrived
     union all
     select key, null, position, on_hand, promise - on_hand, is_cut, null, null, false

@@ -212,8 +212,9 @@ OUTCOME = """
 insert into outcome
 select
     f.seq,
-    m.product_id,
-    m.facility_id,
+    f.key,
+    e.effect,
+    e.effective_at,
     f.on_hand,
     f.on_hand + f.gap as promise,
     f.on_hand - lag(f.on_hand, 1, m.on_hand) over of_key as on_hand_diff,
@@ -222,6 +223,7 @@ select
     false as is_doubtful
 from folded as f
 join refolded as m on m.key = f.key
+join event as e on e.seq = f.seq
 window of_key as (partition by f.key order by f.seq)
 """
 
