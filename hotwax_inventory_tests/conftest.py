@@ -13,7 +13,6 @@ import dagster as dg
 import pytest
 
 from hotwax_inventory.definitions import defs
-from hotwax_inventory.publish import settling
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator import Simulator
 
@@ -21,6 +20,13 @@ from hotwax_inventory.simulator import Simulator
 IN_MEMORY = Path("/dev/shm")
 if "TMPDIR" not in os.environ and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > 4 << 30:
     os.environ["TMPDIR"] = tempfile.tempdir = str(IN_MEMORY)
+
+# How long is waited in vain costs a test only time.
+PAUSES = {
+    "hotwax_inventory.publish.settling.PAUSE_SECONDS": 0.1,
+    "hotwax_inventory.shopify.FIRST_PAUSE_SECONDS": 0.1,
+    "hotwax_inventory.shopify.FIRST_POLL_SECONDS": 0.03,
+}
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "shared" / "shopify" / "admin-2026-10.json.gz"
 RESETS = "netsuite/inventoryitem/csv"
@@ -186,7 +192,8 @@ def empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pla
     monkeypatch.setenv("HOTWAX_HOME", str(place.home))
     monkeypatch.setenv("HOTWAX_REFERENCE_DIR", str(place.reference_dir))
     monkeypatch.setenv("SFTP_STABLE_SECONDS", "0")
-    monkeypatch.setattr(settling, "PAUSE_SECONDS", 0.1)
+    for name, value in PAUSES.items():
+        monkeypatch.setattr(name, value)
     with place.simulator as simulator, place.instance:
         for name, value in simulator.environment().items():
             monkeypatch.setenv(name, value)

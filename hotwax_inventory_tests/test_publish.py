@@ -216,6 +216,27 @@ def test_after_a_fault_every_level_is_right_and_nothing_was_applied_twice(
     assert set(outcomes(stocked)) <= {"applied", "no_op"}
 
 
+def test_a_sale_that_does_what_an_unanswered_line_asked_for_is_not_taken_for_it(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", "0")
+    shops, log_call = stocked.simulator.shops, stocked.simulator.shops.log_call
+    stocked.simulator.faults.add(Fault("bulkOperationRunMutation", "bulk_partial", value=4))
+    levels = {(item(stocked, sku), location) for sku, location in TARGETS}
+
+    def sell_once_it_has_failed(call: Any) -> None:
+        log_call(call)
+        changes = shops.adjustments("SHOP")
+        if [change.source for change in changes] == ["adjust"] * 4:
+            shops.sell("SHOP", *min(levels - {(change.item_id, change.location_id) for change in changes}), 5)
+
+    monkeypatch.setattr(shops, "log_call", sell_once_it_has_failed)
+    stocked.succeed("hard_sync", {"hard_sync_delta": {"changes_per_line": 1}}, shop="SHOP")
+    assert shown(stocked) == TARGETS
+    assert outcomes(stocked) == {"applied": 8, "no_op": 1}
+    assert [c.source for c in shops.adjustments("SHOP")].count("adjust") == 8
+
+
 def test_a_sync_that_cannot_be_confirmed_is_no_success(stocked: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
     stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "http_503", at_call=0, times=1000))

@@ -1,5 +1,6 @@
-"""Changes without a final outcome: their levels are read again, and what was not answered is asked for again with the same key
-and bytes for as long as Shopify remembers keys. What is open then is decided anew."""
+"""Changes without a final outcome: what was not answered is asked for again, with the same key and bytes, for as long as Shopify
+remembers keys, since a level that shows what a line asked for may show it because of somebody else. The levels of what is open then
+are read again, and it is decided anew."""
 
 import time
 
@@ -42,23 +43,6 @@ where c.sync_run_id = $sync_run_id
 group by c.file_name, c.line_number
 """
 
-# A line that was not answered and all of whose levels show what it asked for was worked (Shopify reference 13.7).
-SEEN = """
-update sync_change as c
-set outcome = 'applied', error_code = null, decided_at = current_timestamp
-from (
-    select c.file_name, c.line_number
-    from sync_change as c
-    left join reread as r using (shopify_inventory_item_id, shopify_location_id)
-    where c.sync_run_id = $sync_run_id
-    group by c.file_name, c.line_number
-    having bool_and(
-        coalesce(c.outcome = 'unknown' and r.available = c.observed_quantity + c.delta, false)
-    )
-) as seen
-where c.sync_run_id = $sync_run_id and c.file_name = seen.file_name and c.line_number = seen.line_number
-"""
-
 Levels = list[tuple[int, int, int | None]]
 Shown = dict[tuple[int, int], int]
 
@@ -67,15 +51,16 @@ def settle(sync_run_id: int, scope: Scope, sender: Sender, warehouse: Warehouse,
     """Try until every change of a delta has an outcome, or was tried often enough. Raises ShopifyUnavailable, ShopifyRefused."""
     asked = 0
     while open_levels := _open_levels(sync_run_id, warehouse):
-        dg.get_dagster_logger().info(f"{len(open_levels):,} changes are open; their levels are read again.")
-        shown = _shown(open_levels, client)
-        lines, count = _lines_to_ask(sync_run_id, scope, open_levels, shown, warehouse)
+        dg.get_dagster_logger().info(
+            f"{len(open_levels):,} changes are open; they are settled line by line, level by level."
+        )
+        lines, count = _lines_to_ask(sync_run_id, warehouse)
         if lines:
             time.sleep(asked * PAUSE_SECONDS)
             asked += 1
             sender.deliver_again(lines, count)
             open_levels = _open_levels(sync_run_id, warehouse)
-            shown = _shown(open_levels, client)
+        shown = _shown(open_levels, client)
         with warehouse.transaction() as connection:
             _load(open_levels, shown, connection)
             files, count = decide(sync_run_id, scope, connection)
@@ -103,14 +88,9 @@ def _load(levels: Levels, shown: Shown, connection: duckdb.DuckDBPyConnection) -
     load_shown("reread", [(item, location) for item, location, _ in levels], shown, connection)
 
 
-def _lines_to_ask(
-    sync_run_id: int, scope: Scope, levels: Levels, shown: Shown, warehouse: Warehouse
-) -> tuple[dict[str, set[int]], int]:
+def _lines_to_ask(sync_run_id: int, warehouse: Warehouse) -> tuple[dict[str, set[int]], int]:
     """The lines of each file whose answer is missing and may be asked for again, and how many changes they hold."""
     with warehouse.transaction() as connection:
-        _load(levels, shown, connection)
-        if not scope.is_from_published:
-            connection.execute(SEEN, {"sync_run_id": sync_run_id})
         askable = connection.execute(
             ASKABLE,
             {"sync_run_id": sync_run_id, "same_key": sorted(SAME_KEY_CODES), "key_hours": KEY_HOURS, "rounds": ROUNDS},
