@@ -43,64 +43,65 @@ PERMANENT_CODES = frozenset(
     }
 )
 
-# Input: the temporary table `change` (product_id, facility_id, shopify_inventory_item_id, shopify_location_id,
-# target_quantity, observed_quantity, delta, batch); changes of two batches are never in one line. Output: `line`, in (batch,
-# item, location) order, keys in alphabetical order.
-LINES = """
-create or replace temp table line as
-with parted as (
+# Each change of the temporary table `change` (shopify_inventory_item_id, shopify_location_id, observed_quantity, delta, batch and
+# others) in its place: `part` is its line among those of its batch, since changes of two batches are never in one line.
+PLACED = """
+create or replace temp table placed as
+select * exclude (place), place // $changes_per_line as part, place % $changes_per_line as line_position
+from (
     select
         *,
-        (row_number() over (partition by batch order by shopify_inventory_item_id, shopify_location_id) - 1)
-            // $changes_per_line as part
+        row_number() over (partition by batch order by shopify_inventory_item_id, shopify_location_id) - 1 as place
     from change
-),
-rendered as (
+)
+"""
+
+# Lines in (batch, item, location) order, keys in alphabetical order; a file ends with the line that reaches $file_bytes.
+LINES = """
+create or replace temp table line as
+with rendered as (
     select
-        row_number() over (order by batch, part) - 1 as ordinal,
+        batch,
+        part,
         string_agg(
             '{"changeFromQuantity":' || observed_quantity
                 || ',"delta":' || delta
                 || ',"inventoryItemId":"gid://shopify/InventoryItem/' || shopify_inventory_item_id
                 || '","locationId":"gid://shopify/Location/' || shopify_location_id || '"}',
-            ',' order by shopify_inventory_item_id, shopify_location_id
-        ) as changes,
-        list({
-            'item': shopify_inventory_item_id, 'location': shopify_location_id
-        } order by shopify_inventory_item_id, shopify_location_id) as pairs
-    from parted
+            ',' order by line_position
+        ) as changes
+    from placed
     group by batch, part
 ),
 keyed as (
-    select ordinal, changes, pairs, md5($namespace || chr(10) || changes) as digest
+    select *, md5($namespace || chr(10) || changes)::uuid::varchar as idempotency_key
     from rendered
 ),
 written as (
     select
-        ordinal,
-        pairs,
-        concat_ws('-', digest[1:8], digest[9:12], digest[13:16], digest[17:20], digest[21:32]) as idempotency_key,
-        '{"idempotencyKey":"' || concat_ws('-', digest[1:8], digest[9:12], digest[13:16], digest[17:20], digest[21:32])
-            || '","input":{"changes":[' || changes
+        batch,
+        part,
+        idempotency_key,
+        '{"idempotencyKey":"' || idempotency_key || '","input":{"changes":[' || changes
             || '],"name":"available","reason":"correction","referenceDocumentUri":"' || $document || '"}}' as content
     from keyed
 ),
-placed as (
+filed as (
     select
         *,
-        (sum(strlen(content) + 1) over (order by ordinal rows unbounded preceding) - strlen(content) - 1) // $file_bytes
+        (sum(strlen(content) + 1) over (order by batch, part rows unbounded preceding) - strlen(content) - 1) // $file_bytes
             as file_number
     from written
 )
 select
+    batch,
+    part,
     file_number,
-    row_number() over (partition by file_number order by ordinal) - 1 as line_number,
+    row_number() over (partition by file_number order by batch, part) - 1 as line_number,
     idempotency_key,
-    content,
-    pairs
-from placed
+    content
+from filed
 """
-
 
 # The temporary table `{name}` of levels and what they show, given as `$columns`: lists bound one by one cost a third of a
 # millisecond an element, a text with all of them a thousandth.
@@ -115,11 +116,6 @@ from (
 )
 """
 
-# Each change of `line` by its place: file_number, line_number, line_position, idempotency_key, pair (item, location).
-PLACED = """
-select file_number, line_number, idempotency_key, unnest(pairs) as pair, unnest(range(len(pairs))) as line_position
-from line
-"""
 FILE_NAME = "$prefix || '-' || lpad((l.file_number + 1)::varchar, 4, '0') || '.jsonl'"
 
 
@@ -149,19 +145,14 @@ def load_shown(
 
 
 def render_lines(namespace: str, document: str, changes_per_line: int, connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the temporary table `line` (file_number, line_number, idempotency_key, content, pairs) from `change`.
+    """Make of the temporary table `change` the tables `placed` (its rows with part, line_position) and `line` (batch, part,
+    file_number, line_number, idempotency_key, content).
 
     A line's idempotency key comes from the namespace (run and shop) and the line's content."""
-    connection.execute(
-        LINES,
-        {
-            "namespace": namespace,
-            "document": document,
-            "changes_per_line": changes_per_line,
-            # a file ends with the line that reaches the limit, so a line's length is kept in reserve
-            "file_bytes": MAX_UPLOAD_BYTES - 250 * 250,
-        },
-    )
+    connection.execute(PLACED, {"changes_per_line": changes_per_line})
+    # a line's length is kept in reserve
+    values = {"namespace": namespace, "document": document, "file_bytes": MAX_UPLOAD_BYTES - 250 * 250}
+    connection.execute(LINES, values)
 
 
 def write_files(prefix: Path, outbox: Path, connection: duckdb.DuckDBPyConnection) -> list[DeltaFile]:

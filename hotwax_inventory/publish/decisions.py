@@ -3,7 +3,7 @@ now: our number of now against the level, or against what we published last."""
 
 import duckdb
 
-from hotwax_inventory.publish.batch import FILE_NAME, OPEN, PERMANENT_CODES, PLACED, SAME_KEY_CODES, DeltaFile
+from hotwax_inventory.publish.batch import FILE_NAME, OPEN, PERMANENT_CODES, SAME_KEY_CODES, DeltaFile
 from hotwax_inventory.publish.manifest import add_files, sync_folder
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations, narrow
 from hotwax_inventory.shopify import MAX_IDS
@@ -142,16 +142,16 @@ set
     idempotency_key = l.idempotency_key,
     file_name = {FILE_NAME},
     line_number = l.line_number,
-    line_position = l.line_position,
+    line_position = n.line_position,
     outcome = null,
     error_code = null,
     attempts = n.attempts,
     decided_at = null
-from ({PLACED}) as l
-join change as n on n.shopify_inventory_item_id = l.pair.item and n.shopify_location_id = l.pair.location
+from placed as n
+join line as l on l.batch = n.batch and l.part = n.part
 where c.sync_run_id = $sync_run_id
-    and c.shopify_inventory_item_id = l.pair.item
-    and c.shopify_location_id = l.pair.location
+    and c.shopify_inventory_item_id = n.shopify_inventory_item_id
+    and c.shopify_location_id = n.shopify_location_id
 """
 
 

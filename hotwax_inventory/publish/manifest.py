@@ -11,7 +11,7 @@ import duckdb
 
 from hotwax_inventory import settings
 from hotwax_inventory.imports.shopify_levels import find_shop
-from hotwax_inventory.publish.batch import FILE_NAME, PLACED, DeltaFile, render_lines, write_files
+from hotwax_inventory.publish.batch import FILE_NAME, DeltaFile, render_lines, write_files
 from hotwax_inventory.publish.target import Publication, Scope
 from hotwax_inventory.resources import Warehouse
 
@@ -32,10 +32,10 @@ select
     l.idempotency_key,
     {FILE_NAME} as file_name,
     l.line_number,
-    l.line_position,
+    c.line_position,
     0 as attempts
-from ({PLACED}) as l
-join change as c on c.shopify_inventory_item_id = l.pair.item and c.shopify_location_id = l.pair.location
+from placed as c
+join line as l on l.batch = c.batch and l.part = c.part
 """
 
 RUN = """
@@ -90,7 +90,7 @@ class Delta:
 def store(
     delta: Delta, scope: Scope, run_id: str, observed: Observation, connection: duckdb.DuckDBPyConnection
 ) -> None:
-    """Write the manifest of the temporary tables `change` and `line`, whose files are written."""
+    """Write the manifest of the temporary tables `placed` and `line`, whose files are written."""
     prefix = f"{sync_folder(scope.shop.shop_id, delta.sync_run_id)}/delta"
     shared = {"sync_run_id": delta.sync_run_id, "shop_id": scope.shop.shop_id}
     connection.execute(CHANGES, shared | {"prefix": prefix})
@@ -115,7 +115,8 @@ def store(
 def add_files(
     sync_run_id: int, run_id: str, prefix: str, changes_per_line: int, connection: duckdb.DuckDBPyConnection
 ) -> list[DeltaFile]:
-    """Render `change` as lines, write their files below the outbox and register them. Leaves the temporary table `line`.
+    """Render `change` as lines, write their files below the outbox and register them. Leaves the temporary tables `placed`
+    and `line`.
 
     The lines' keys come from the Dagster run that made the delta, the prefix (shop and delta), and their content."""
     outbox = settings.home() / "outbox"
