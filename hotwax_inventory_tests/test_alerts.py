@@ -159,7 +159,7 @@ def test_one_way_that_cannot_work_says_so_and_does_not_stop_the_other(
 
 
 def test_refused_rows_and_a_held_file_reach_a_person_once_a_day(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hotwax_inventory.ledger.entries.FEWEST_STOCKED_KEYS", 1)
+    monkeypatch.setattr("hotwax_inventory.ledger.resets.FEWEST_STOCKED_KEYS", 1)
     now = datetime.now(UTC)
     watch.place.put_reset("first.csv", f"{HEADER}TEE-S,43,5,501\nNEW,43,5,999\n", now - timedelta(hours=1))
     watch.place.succeed("import_inventory")

@@ -29,7 +29,7 @@ def landed(place: Place) -> set[str]:
 def test_landed_files_go_after_their_days_and_what_somebody_needs_stays(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hotwax_inventory.ledger.entries.FEWEST_STOCKED_KEYS", 1)
+    monkeypatch.setattr("hotwax_inventory.ledger.resets.FEWEST_STOCKED_KEYS", 1)
     now = datetime.now(UTC)
     place.put_reset("done.csv", f"{HEADER}TEE-S,43,5,501\nNEW,43,1,999\n", now - timedelta(hours=3))
     place.succeed("import_inventory")

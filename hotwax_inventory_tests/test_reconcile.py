@@ -243,7 +243,7 @@ def test_sales_that_stand_are_drift_that_is_left(stocked: Place) -> None:
 def test_the_worklist_says_what_a_person_must_mend_and_a_spreadsheet_can_read_it(
     stocked: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hotwax_inventory.ledger.entries.FEWEST_STOCKED_KEYS", 1)
+    monkeypatch.setattr("hotwax_inventory.ledger.resets.FEWEST_STOCKED_KEYS", 1)
     shops = stocked.simulator.shops
     shops.add_item("SHOP", 901, "TEE-S")
     shops.add_item("SHOP", 902, '=HYPERLINK("x")')

@@ -10,7 +10,7 @@ from hotwax_inventory.files import inbox
 from hotwax_inventory.files.inbox import Event
 from hotwax_inventory.imports.shopify_levels import Shop, last_read
 from hotwax_inventory.imports.shopify_reset import SyncInventory, register_read
-from hotwax_inventory.ledger import entries
+from hotwax_inventory.ledger import entries, resets
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
@@ -237,7 +237,7 @@ def test_a_read_is_registered_once_and_may_be_left_to_the_queue(place: Place) ->
 def test_a_read_that_empties_the_shop_is_held_until_somebody_approves_the_next_one(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entries, "FEWEST_STOCKED_KEYS", 1)
+    monkeypatch.setattr(resets, "FEWEST_STOCKED_KEYS", 1)
     monkeypatch.setattr(entries, "BATCH_ROWS", 1)  # every read is a large one
     levels = [(TEE_S, BROADWAY), (TEE_S, BROOKLYN), (TEE_M, BROADWAY)]
     keys = [("10001", "BROADWAY"), ("10001", "BROOKLYN"), ("10002", "BROADWAY")]

@@ -5,7 +5,7 @@ product, and its components if it is a kit) and `explained` (the facilities)."""
 
 from dataclasses import dataclass
 
-from hotwax_inventory.ledger.entries import RESETS
+from hotwax_inventory.ledger import resets
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ WITHOUT_EFFECT = Question(
     "takes effect, product, facility, file, line, run, stated, counter, why",
     f"""
     with reset as (
-        {" union all ".join(f"select *, null as own_time, null as disposition from ({rows})" for rows in RESETS.values())}
+        {" union all ".join(f"select *, null as own_time, null as disposition from ({rows})" for rows in resets.TABLES.values())}
         union all
         select log_id, line_number, product_id, facility_id, available, 'ATP', null, updated_at, disposition
         from shopify_webhook_update
