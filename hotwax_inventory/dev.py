@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import dagster as dg
 import httpx
 
 from hotwax_inventory import dagster_home, demo, settings, simulator
+from hotwax_inventory.automation import shops_with_master
+from hotwax_inventory.imports.feeds import FEEDS
 
 PORT = os.environ.get("DAGSTER_PORT", "3000")
 WEBHOOK_PORT = os.environ.get("WEBHOOK_PORT", "3080")
@@ -29,6 +32,9 @@ def main() -> int:
     if is_simulated:
         os.environ.setdefault("WEBHOOK_CALLBACK_URL", demo.callback_url(WEBHOOK_PORT))
         addresses = simulator.ensure_running(settings.home() / "simulator", settings.reference_dir())
+        for feed in FEEDS:
+            for directory in settings.import_directories(feed.config_id, feed.directories):
+                Path(addresses.sftp_directory, directory.lstrip("/")).mkdir(parents=True, exist_ok=True)
         say(
             f"SFTP: sftp -P {addresses.sftp_port} -o UserKnownHostsFile={addresses.sftp_known_hosts_file} "
             f"{addresses.sftp_username}@{addresses.sftp_host}  (password {addresses.sftp_password})\n"
@@ -40,7 +46,7 @@ def main() -> int:
 
 
 def run_dagster(is_simulated: bool) -> int:
-    """UI and daemon until Ctrl-C, with sensors and schedules on; the simulator's shops are taken over first."""
+    """UI and daemon until Ctrl-C, with sensors and schedules on; the simulator's shops are taken over and synced first."""
     command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", PORT]
     dagster = subprocess.Popen(command, cwd=settings.PROJECT, start_new_session=True)
     try:
@@ -49,6 +55,9 @@ def run_dagster(is_simulated: bool) -> int:
             with dg.DagsterInstance.get() as instance:
                 demo.run_job("load_reference", instance)
                 demo.take_over(instance)
+                # what has moved since is sent every quarter of an hour
+                for shop_id in shops_with_master(instance, "hotwax"):
+                    demo.run_job("hard_sync", instance, shop_id)
         for kind in ("sensor", "schedule"):
             command = [sys.executable, "-m", "dagster", kind, "start", "--start-all", "-w", "workspace.yaml"]
             subprocess.run(command, cwd=settings.PROJECT, check=True, stdout=subprocess.DEVNULL)
