@@ -21,11 +21,18 @@ IN_MEMORY = Path("/dev/shm")
 if "TMPDIR" not in os.environ and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > 4 << 30:
     os.environ["TMPDIR"] = tempfile.tempdir = str(IN_MEMORY)
 
-# How long is waited in vain costs a test only time.
-PAUSES = {
+
+def _nothing(*_: object) -> None:
+    """Do nothing."""
+
+
+# What costs a test only time: pauses between two looks, and noting the version of an instance in memory, which is never migrated.
+SPARED = {
     "hotwax_inventory.publish.settling.PAUSE_SECONDS": 0.1,
     "hotwax_inventory.shopify.FIRST_PAUSE_SECONDS": 0.1,
     "hotwax_inventory.shopify.FIRST_POLL_SECONDS": 0.03,
+    "dagster._core.storage.runs.in_memory.stamp_alembic_rev": _nothing,
+    "dagster._core.storage.event_log.in_memory.stamp_alembic_rev": _nothing,
 }
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "shared" / "shopify" / "admin-2026-10.json.gz"
@@ -188,12 +195,12 @@ def empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pla
     for name in list(os.environ):
         if name.startswith(("SFTP_", "SHOPIFY_", "HOTWAX_", "DAGSTER_")) or name.endswith("_IMPORT_PATH"):
             monkeypatch.delenv(name)
+    for target, value in SPARED.items():
+        monkeypatch.setattr(target, value)
     place = Place(tmp_path)
     monkeypatch.setenv("HOTWAX_HOME", str(place.home))
     monkeypatch.setenv("HOTWAX_REFERENCE_DIR", str(place.reference_dir))
     monkeypatch.setenv("SFTP_STABLE_SECONDS", "0")
-    for name, value in PAUSES.items():
-        monkeypatch.setattr(name, value)
     with place.simulator as simulator, place.instance:
         for name, value in simulator.environment().items():
             monkeypatch.setenv(name, value)

@@ -28,7 +28,7 @@ from hotwax_inventory.publish import resume, sending, settling
 from hotwax_inventory.publish.sending import Sender
 from hotwax_inventory.sftp import SftpSession
 from hotwax_inventory.shopify import ShopifyClient
-from hotwax_inventory_tests.conftest import PAUSES, RESETS, Place
+from hotwax_inventory_tests.conftest import RESETS, SPARED, Place
 
 HEADER = "Item,externalFacilityId,availableQty,idValue\n"
 PRODUCTS = {501: "10001", 502: "10002", 503: "10003"}
@@ -107,7 +107,7 @@ def _run(environment: dict[str, str], jobs: Sequence[Job], point: Point | None, 
     landing.FILES_PER_REGISTRATION = 2
     queue.BATCH_FILES = 2
     entries.BATCH_ROWS = 1
-    for name, value in PAUSES.items():
+    for name, value in SPARED.items():
         pytest.MonkeyPatch().setattr(name, value)
     if point is not None:
         _arm(point)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.conftest import REFERENCE, Place
 
 RECEIPTS = "netsuite/itemreceipt/csv"
 FULFILLMENTS = "netsuite/salesorder/import/fulfillment"
@@ -240,6 +240,21 @@ def test_rules_change_what_may_be_promised_and_say_nothing_where_they_are_empty(
     assert place.rows("select count(*) from inventory_item_detail") == entries
 
 
+@pytest.mark.parametrize("order", ["1234", "3214", "2341", "4312"])
+def test_a_rule_that_is_said_again_counts_once_another_was_said_in_between(place: Place, order: str) -> None:
+    for n in order:
+        flag = "Y" if n == "2" else "N"
+        place.put(
+            f"{RULES}/PRODUCT_FACILITY_{n}.csv",
+            f"allow-brokering,facility-id,product-id\n{flag},BROADWAY,10001\n",
+            at(int(n)),
+        )
+        place.succeed("import_product_facility")
+    assert place.rows("select allow_brokering from product_facility") == [("N",)]
+    # the last two say the same, one after the other
+    assert sorted(log[1] for log in place.logs()).count("duplicate") == 1
+
+
 def test_kits_are_what_their_components_make(place: Place) -> None:
     header = "productId,productIdTo,quantity,productAssocTypeId\n"
     place.put_reset(
@@ -380,6 +395,12 @@ def test_restocks_are_received_at_their_time_and_can_be_changed_before(place: Pl
         ("2026-03-07T15:00:00+00:00", "09:00", "2026-03-08T13:00:00+00:00"),
         ("2026-10-31T15:00:00+00:00", "9:00:00", "2026-11-01T14:00:00+00:00"),
         ("2026-03-07T12:00:00+00:00", "2026-03-09 09:00:00", "2026-03-09T13:00:00+00:00"),
+        # an hour that does not occur, and one that occurs twice
+        ("2026-03-08T06:00:00+00:00", "02:30:00", "2026-03-08T07:30:00+00:00"),
+        ("2026-11-01T05:00:00+00:00", "01:30:00", "2026-11-01T05:30:00+00:00"),
+        ("2026-11-01T05:45:00+00:00", "01:30:00", "2026-11-01T06:30:00+00:00"),
+        ("2026-10-31T15:00:00+00:00", "01:30:00", "2026-11-01T05:30:00+00:00"),
+        ("2026-10-31T15:00:00+00:00", "2026-11-01T01:30:00", "2026-11-01T05:30:00+00:00"),
         ("2026-03-07T12:00:00+00:00", "2026-03-09T09:00:00Z", "2026-03-09T09:00:00+00:00"),
     ],
 )
@@ -390,6 +411,92 @@ def test_a_time_of_day_is_the_stores(
     place.put(f"{RESTOCKS}/r.csv", f"{RESTOCK}TEE-S,1,{stated},Broadway,,,X\n", datetime.fromisoformat(uploaded))
     place.succeed("import_scheduled_restock")
     assert place.rows("select scheduled_at from shipment") == [(datetime.fromisoformat(expected),)]
+
+
+LISTED = (
+    "productId,productIdTo,quantity,productAssocTypeId\n509,501,1,PRODUCT_COMPONENT\n509,TEE-X,5,PRODUCT_COMPONENT\n"
+)
+DUE = f"{RESTOCK}TEE-S,100,2026-03-05T08:00:00Z,Broadway,,,Due\nTEE-X,50,2026-03-05T08:00:00Z,Broadway,,,Due\n"
+
+
+@pytest.mark.parametrize(
+    ("job", "path", "text", "mends", "found"),
+    [
+        (
+            "import_kit_component",
+            f"{KITS}/Z.csv",
+            LISTED,
+            {"TEE-X,5": "TEE-L,50", "TEE-X": "TEE-L"},
+            "select available_to_promise_total from kit_inventory",
+        ),
+        (
+            "import_scheduled_restock",
+            f"{RESTOCKS}/Z.csv",
+            DUE,
+            {"TEE-X,50": "TEE-L,500", "TEE-X": "TEE-L"},
+            "select product_id, quantity from shipment_item order by 1",
+        ),
+        (
+            "import_product_facility",
+            f"{RULES}/PRODUCT_FACILITY_1.csv",
+            "facility-safety-stock,facility-id,product-sku\n5,BROADWAY,TEE-X\n",
+            {"TEE-X": "TEE-L"},
+            "select product_id, minimum_stock from product_facility",
+        ),
+    ],
+    ids=["kit", "restock", "rule"],
+)
+def test_mended_rows_become_part_of_the_file_that_they_were_refused_of(
+    place: Place, job: str, path: str, text: str, mends: dict[str, str], found: str
+) -> None:
+    place.put_reset("reset.csv", f"{RESET}A,43,10,501\nB,43,10,503\n", at(1))
+    place.put(path, text, at(2))
+    place.succeed("import_inventory")
+    place.succeed(job)
+    (failed,) = (place.home / "landing").rglob("*failed-records*.csv")
+    refused = failed.read_text()
+    for n, (old, new) in enumerate(mends.items()):
+        # the second time more than a week after
+        place.put(f"{path.rpartition('/')[0]}/{failed.name}", refused.replace(old, new), at(10 + 300 * n))
+        place.succeed(job)
+    expected = {
+        "import_kit_component": [(2,)],
+        "import_scheduled_restock": [("10001", 100), ("10003", 50)],
+        "import_product_facility": [("10003", 5)],
+    }
+    assert place.rows(found) == expected[job]
+
+
+def test_mended_rows_are_read_as_they_were_before(place: Place) -> None:
+    place.put_reset("reset.csv", f"{RESET}A,43,6,501\n", at(1))
+    place.put(f"{SHIPMENTS_V2}/s.json", json.dumps([{"externalId": "S", "items": None}], indent=2), at(1))
+    place.put_reset("qoh.csv", f'{RESET}A,43,"1\n1",TEE-S\n', at(3))
+    place.succeed("import_inventory", {"inventory_reset": {"remote_filename": "reset.csv"}})
+    place.succeed("import_inbound_shipment")
+    place.succeed("import_inventory", {"inventory_reset": {"id_type": "SKU", "reset_by": "QOH"}})
+    (failed,) = (place.home / "landing" / "RESET_INVENTORY").glob("*failed-records*.csv")
+    place.put_reset(failed.name, failed.read_text().replace('"1\n1"', "7"), at(4))
+    place.succeed("import_inventory")
+    assert place.rows("select product_id, quantity, reset_by from inventory_reset order by log_id") == [
+        ("10001", 6, "ATP"),
+        ("10001", 7, "QOH"),
+    ]
+    raw = [row for (row,) in place.rows("select raw_row from data_manager_error order by log_id")]
+    assert raw == ['{\n    "externalId": "S",\n    "items": null\n  }', 'A,43,"1\n1",TEE-S']
+
+
+def test_kits_follow_the_reference(place: Place) -> None:
+    place.put_reset("reset.csv", f"{RESET}A,43,10,501\nA,116,4,501\n", at(1))
+    place.put(f"{KITS}/list.csv", "productId,productIdTo,quantity\n509,501,2\n", at(2))
+    place.succeed("import_inventory")
+    place.succeed("import_kit_component")
+    kits = "select facility_id, last_inventory_count from facility_atp where product_id = '10009' order by 1"
+    assert place.rows(kits) == [("BROADWAY", 2), ("WAREHOUSE", 5)]
+    place.write_reference("product", REFERENCE["product"].replace("MARKETING_PKG_PICK", "FINISHED_GOOD"))
+    place.succeed("load_reference")
+    place.put_reset("counted.csv", f"{RESET}KIT,43,77,509\n", at(3))
+    place.succeed("import_inventory")
+    assert place.rows(kits) == [("WAREHOUSE", 77)]
 
 
 def test_files_that_were_only_landed_are_worked_off_later(place: Place) -> None:

@@ -224,7 +224,7 @@ def test_failed_records_have_no_formulas_and_come_back_as_they_were(place: Place
     assert [row[4] for row in written] == shown
     place.put_reset(failed.name, failed.read_text())
     place.succeed("import_inventory")
-    (again,) = folder.glob("*-failed-records-2.csv")
+    (again,) = folder.glob("*-failed-records-1-2.csv")
     assert again.read_text() == failed.read_text(), "unmended, it is refused as it was"
     place.put_reset(f"mended-{failed.name}", failed.read_text().replace("many", "7"))
     place.succeed("import_inventory")

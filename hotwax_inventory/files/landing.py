@@ -29,6 +29,8 @@ UNFINISHED_SUFFIXES = (".tmp", ".part", ".filepart", ".writing")
 FILES_PER_REGISTRATION = 200
 MAX_NAME_BYTES = 255
 OLDEST_EXPORT = timedelta(days=7)
+# In the name of a file of refused rows: the file that they are of, and the last one that has refused them.
+REFUSED = re.compile("-failed-records-[0-9]+")
 
 
 class MissingFile(ValueError):
@@ -110,10 +112,12 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
 def effective_at(file: RemoteFile) -> tuple[datetime, datetime | None]:
     """When the rows of a file take effect, and the export time in its name if that is what says so.
 
-    The name counts when it carries a time with its zone, not after the modification time and at most 7 days before it."""
+    The name counts when it carries a time with its zone, not after the modification time and at most 7 days before it; rows that we
+    have refused may take longer to come back."""
     modified = datetime.fromtimestamp(file.modified_at, UTC)
     exported = export_time(file.name)
-    if exported is not None and modified - OLDEST_EXPORT <= exported <= modified:
+    is_recent = exported is not None and (exported >= modified - OLDEST_EXPORT or REFUSED.search(file.name))
+    if exported is not None and is_recent and exported <= modified:
         return exported, exported
     return modified, None
 
@@ -299,15 +303,51 @@ select
     null as rows_removed_at,
     $run_id,
     $property_resource,
-    $parameters,
+    coalesce(
+        (
+            -- rows that were refused are read as they were before
+            select json_merge_patch(l.parameters, '{"approve": null}')
+            from data_manager_log as l
+            where l.config_id = $config_id
+                and l.effective_at = j.effective_at
+                and l.log_id = try_cast(regexp_extract(j.file_name, '-failed-records-([0-9]+)', 1) as bigint)
+        ),
+        $parameters
+    ) as parameters,
     case
         when earlier_log_id is not null
             then 'The same content came before, as file ' || earlier_log_id
                 || '. It was not applied again; allow_duplicate_content applies it.'
         when is_repeated then 'The same content came twice in this run. It was applied once.'
     end as message
-from judged
+from judged as j
 order by ordinal
+"""
+
+
+# What has come between a content and the same content again makes the second one mean something, whichever of the three came last.
+MEANT_AGAIN = """
+with said as (
+    select log_id, sha256, effective_at, status_id
+    from data_manager_log
+    where config_id = $config_id
+        and status_id in ('duplicate', 'pending', 'imported', 'finished', 'finished_with_errors')
+),
+pair as (
+    select again.log_id, count(other.log_id) as between_count
+    from said as again
+    join said as first on first.sha256 = again.sha256 and first.status_id <> 'duplicate'
+    left join said as other
+        on other.sha256 <> again.sha256
+        and other.status_id <> 'duplicate'
+        and other.effective_at between least(first.effective_at, again.effective_at)
+            and greatest(first.effective_at, again.effective_at)
+    where again.status_id = 'duplicate'
+    group by again.log_id, first.log_id
+)
+update data_manager_log
+set status_id = 'pending', message = null
+where log_id in (select log_id from pair group by log_id having min(between_count) > 0)
 """
 
 
@@ -347,6 +387,8 @@ def _register(
                 "ordinal": list(range(len(landed))),
             },
         )
+        if feed.is_state:
+            connection.execute(MEANT_AGAIN, {"config_id": source.config_id})
         rows = connection.execute(
             "select remote_path, status_id from data_manager_log where log_id > $before order by log_id",
             {"before": before},

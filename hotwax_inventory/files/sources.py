@@ -22,6 +22,8 @@ class Feed:
     description: str
     # The export time in a file's name is part of its identity: two days' exports may be equal, and both mean something.
     is_snapshot: bool = False
+    # A file says how things are from its time on: a content means something again once another one has come in between.
+    is_state: bool = False
 
     @property
     def files_asset(self) -> str:

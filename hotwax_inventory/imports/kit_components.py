@@ -10,7 +10,7 @@ from hotwax_inventory import tables
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import summary
 from hotwax_inventory.imports.identify import MOST_UNITS, NOT_POSITIVE, UNITS, WRONG_QUANTITY, WRONG_STRUCTURE
-from hotwax_inventory.imports.queue import Column, Import, ImportFiles
+from hotwax_inventory.imports.queue import STATEMENTS, Column, Import, ImportFiles
 from hotwax_inventory.resources import Sftp, Warehouse
 
 FEED = Feed(
@@ -23,6 +23,7 @@ FEED = Feed(
     hotwax_service="ftpImportFile",
     hotwax_name="Import KIT Component",
     description="NetSuite's kits and what they consist of.",
+    is_state=True,
 )
 
 # A product is named by id, else SKU, else NetSuite id; a value that names several in the first of these names none.
@@ -92,24 +93,26 @@ select
 from judged
 """
 
-# Each list of a touched kit holds from its file's time to that of the next.
-FOLD = """
+# Each list of a touched kit holds from its file's time to that of the next, the rows of it that came mended as well.
+FOLD = f"""
 update kit_component as k
 set from_date = n.from_date, thru_date = n.thru_date, changed_seq = (select last_value + 1 from sequence)
 from (
     select
         c.log_id,
         c.product_id,
-        l.effective_at as from_date,
-        lead(l.effective_at) over (
-            partition by c.product_id order by l.effective_at, l.file_name, l.remote_modified_at, l.sha256, c.log_id
-        ) as thru_date
+        s.effective_at as from_date,
+        if(s.is_superseded, s.effective_at, min(s.effective_at) over (
+            partition by c.product_id
+            order by (s.effective_at, s.file_name, s.remote_modified_at, s.sha256, s.statement_log_id)
+            groups between 1 following and 1 following
+        )) as thru_date
     from (
         select distinct log_id, product_id
         from kit_component
         where product_id in (select product_id from kit_component where log_id in (select log_id from batch))
     ) as c
-    join data_manager_log as l on l.log_id = c.log_id
+    join {STATEMENTS} as s on s.log_id = c.log_id
 ) as n
 where k.log_id = n.log_id
     and k.product_id = n.product_id

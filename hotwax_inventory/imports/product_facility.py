@@ -27,11 +27,12 @@ FEED = Feed(
     job="import_product_facility",
     asset="product_facility",
     directories=("hotwax/available-to-promise",),
-    patterns=("PRODUCT_FACILITY_*.csv",),
+    patterns=("PRODUCT_FACILITY_*.csv", "*-failed-records-*.csv"),
     hotwax_job="JOB_IMP_PROD_FAC",
     hotwax_service="ftpImportCSVFile",
     hotwax_name="Import Product Facility",
     description="The ATP app's rules: safety stock or threshold, brokering and pick-up of products at facilities.",
+    is_state=True,
 )
 
 FLAG = "case upper({0}) when 'Y' then 'Y' when 'TRUE' then 'Y' when 'N' then 'N' when 'FALSE' then 'N' end"

@@ -5,7 +5,7 @@ import json
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -17,11 +17,12 @@ from pydantic import Field as Described
 from pydantic import model_validator
 
 from hotwax_inventory import settings
-from hotwax_inventory.files.landing import Landing, Source, land
+from hotwax_inventory.files.landing import REFUSED, Landing, Source, land
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports.identify import identification_types, keys
 from hotwax_inventory.imports.rows import (
     EXTRA_FIELDS,
+    NEWLINE,
     UNREADABLE,
     BadFile,
     JsonRecords,
@@ -155,7 +156,7 @@ class ImportFiles(dg.Config):
             "id_type": self.id_type,
             "location_seq_id": self.location_seq_id,
             "kits": "components" if settings.kits_from_components() else "netsuite",
-            "approve": "true" if self.approve else None,
+            "approve": "true" if self.approve and self.paths else None,
         }
 
     def source(self, feed: Feed) -> Source:
@@ -201,15 +202,20 @@ def run_import(
     """Land the files that the config asks for, then import every pending file of its config id.
 
     `imports` are the kinds of file that the feed brings; a file is of the last of these whose columns it has."""
-    feed, source = imports[0].feed, config.source(imports[0].feed)
+    feed, source, log = imports[0].feed, config.source(imports[0].feed), dg.get_dagster_logger()
     if config.location_seq_id and not any(column.name == "location_seq_id" for column in imports[0].columns):
-        dg.get_dagster_logger().warning(f"location_seq_id means nothing to {feed.job}: its rows have no location.")
+        log.warning(f"location_seq_id means nothing to {feed.job}: its rows have no location.")
+    if config.approve and not config.paths:
+        log.warning("approve does nothing without paths: name the files that are right although they look wrong.")
     released = _release(source, run_id, warehouse) if config.approve and config.paths else set()
     source = replace(source, paths=tuple(path for path in source.paths if path not in released))
     done = FeedRun()
     if source.paths or not released:
         with done.seconds.of("landing"):
             done.landing = land(feed, source, run_id, sftp, warehouse)
+        if not (done.landing.registered or done.landing.duplicates or done.landing.left):
+            wanted = source.file_name or " or ".join(source.patterns)
+            log.info(f"On SFTP there is no file {wanted} in {', '.join(source.directories)}.")
     if config.schedule_now:
         with done.seconds.of("reading"):
             done.imported = import_pending(imports, config.config_id, run_id, warehouse)
@@ -374,7 +380,7 @@ def _file_row(spec: Import, parameters: str, texts: Mapping[int, Text]) -> str:
     values = []
     for column in spec.columns:
         position = positions.get(column.name)
-        came = as_it_was if _is_mended(text) else str
+        came = _came(text)
         value = "null::varchar" if position is None else f"trim({came(f'c{position}')}{blanks})"
         if has_free_end and position == width - 1:
             value = came(f"concat_ws(',', {', '.join(f'c{i}' for i in range(width - 1, width + EXTRA_FIELDS))})")
@@ -394,6 +400,12 @@ def _file_row(spec: Import, parameters: str, texts: Mapping[int, Text]) -> str:
         from ({fields_relation(texts, extra)})"""
 
 
+def _came(text: Text) -> Callable[[str], str]:
+    """SQL of a field as it came, before it was copied and before it was made harmless for spreadsheets."""
+    line_end = f"replace({{}}, '{NEWLINE}', chr(10))" if text.is_copy else "{}"
+    return lambda field: as_it_was(line_end.format(field)) if _is_mended(text) else line_end.format(field)
+
+
 def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
     """SQL of the rows that are left over of files like `text`: `raw_row` as it came, and `failed_record`, which has the header's
     columns (all but a `reason` of an earlier refusal) and, in a row that is too long, what is beyond them."""
@@ -407,14 +419,14 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
     if _has_free_end(spec, positions, width):
         kept[-1], beyond = f"array_to_string(fields[{width}:], ',')", "[]::varchar[]"
     quoted = "case when regexp_matches({0}, '[\",\\r\\n]') then '\"' || replace({0}, '\"', '\"\"') || '\"' else {0} end".format(
-        "replace(x, chr(30), chr(10))"
+        f"replace(x, '{NEWLINE}', chr(10))"
     )
     safe = without_formula(as_it_was("x") if _is_mended(text) else "x")
     raw_row = (
         f"array_to_string(list_transform(fields, lambda x: {quoted if text.is_copy or text.is_quoted else 'x'}), ',')"
     )
     if text.is_json:
-        raw_row = f"fields[{width}]"
+        raw_row = f"replace(fields[{width}], '{NEWLINE}', chr(10))"
     spelled = json.dumps({column: text.header[position] for column, position in positions.items()})
     return f"""
         select
@@ -526,7 +538,7 @@ def _refused_sql(spec: Import, incomplete: Mapping[int, tuple[PendingFile, Text]
             log_id,
             line_number,
             coalesce(json_extract_string(spelled, '$.' || refusal.column_name), refusal.column_name) as column_name,
-            replace(coalesce(refusal.reason, 'the row cannot be used'), chr(30), chr(10)) as reason,
+            replace(coalesce(refusal.reason, 'the row cannot be used'), '{NEWLINE}', chr(10)) as reason,
             is_right as is_ignored,
             raw_row,
             failed_record
@@ -587,19 +599,44 @@ def _finish(
     )
 
 
-def failed_records_path(landed_path: str, effective_at: datetime, log_id: int) -> Path:
-    """Where a file's refused rows are written: beside the landed file, with the time of effect in the name.
+# Files by the statement that they are part of: rows that were refused and come back mended belong to the file that they are of. Of
+# several files with the same rows mended the last counts, the others are superseded.
+STATEMENTS = """(
+    select
+        f.log_id,
+        coalesce(o.log_id, f.log_id) as statement_log_id,
+        f.effective_at,
+        coalesce(o.file_name, f.file_name) as file_name,
+        coalesce(o.remote_modified_at, f.remote_modified_at) as remote_modified_at,
+        coalesce(o.sha256, f.sha256) as sha256,
+        o.log_id is not null and row_number() over (
+            partition by o.log_id, f.file_name order by f.remote_modified_at desc, f.log_id desc
+        ) > 1 as is_superseded
+    from data_manager_log as f
+    left join data_manager_log as o
+        on o.log_id = try_cast(regexp_extract(f.file_name, '-failed-records-([0-9]+)', 1) as bigint)
+        and o.config_id = f.config_id
+        and o.effective_at = f.effective_at
+    where f.status_id not in ('duplicate', 'failed')
+)"""
 
-    Fixed and dropped back on SFTP, the file acts at that time, so that no older number overrides a newer one."""
-    stamp = effective_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return (settings.home() / landed_path).parent / f"{stamp}-failed-records-{log_id}.csv"
+
+def failed_records_path(file: PendingFile) -> Path:
+    """Where a file's refused rows are written: beside the landed file, with the time of effect and the file's number in the name.
+
+    Fixed and dropped back on SFTP, they act at that time, so that no older number overrides a newer one. Rows that are refused once
+    more keep the number of the file that they are of."""
+    stamp = file.effective_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    refused = REFUSED.search(file.file_name)
+    name = f"{stamp}{refused[0]}-{file.log_id}" if refused else f"{stamp}-failed-records-{file.log_id}"
+    return (settings.home() / file.landed_path).parent / f"{name}.csv"
 
 
 def write_failed_records(file: PendingFile, header: tuple[str, ...], connection: duckdb.DuckDBPyConnection) -> None:
     """Write the refused rows of a file: its own columns, and the reason as the last.
 
     What a spreadsheet would take for a formula begins with an apostrophe, which is taken off when the file comes back."""
-    path = failed_records_path(file.landed_path, file.effective_at, file.log_id)
+    path = failed_records_path(file)
     temporary = path.with_suffix(".writing")
     titles = [title for title in header if normalised(title) != "reason"]
     safe = [f"'{title}" if title[:1] in ("=", "+", "-", "@") else title for title in titles]

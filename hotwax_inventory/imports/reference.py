@@ -248,6 +248,8 @@ def reference(context: dg.AssetExecutionContext, warehouse: Warehouse):
         for file in REFERENCE_FILES:
             load_file(file, settings.reference_dir(), Path(scratch), connection)
         _identify(connection)
+        # which products are kits, and at which facilities stock counts, may be otherwise now
+        connection.execute("update sequence set kits_upto = 0")
         counts = {name: connection.execute(f"select count(*) from {name}").fetchall()[0][0] for name in ASSETS}
         shops = connection.execute("select shop_id, inventory_master from shopify_shop order by shop_id").fetchall()
     context.instance.add_dynamic_partitions("shop", [shop_id for shop_id, _ in shops])

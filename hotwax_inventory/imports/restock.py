@@ -37,9 +37,14 @@ FEED = Feed(
 )
 
 # A bare time of day is its next occurrence in the store's zone, seen from the file's time of effect; a time without a zone is
-# the store's, too.
+# the store's, too. When clocks go back an hour of them occurs twice.
 LOCAL_TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?"
-ZONE = " ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
+ZONE = " ?(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)"
+# The moments at which a clock in the store shows a time.
+TWICE = """list_filter(
+            [timezone(default_time_zone, {0}) - interval 1 hour, timezone(default_time_zone, {0})],
+            lambda moment: moment = timezone(default_time_zone, {0}) or timezone(default_time_zone, moment) = {0}
+        )"""
 
 CHECKED = f"""
 with timed as (
@@ -55,17 +60,24 @@ with timed as (
     from file_row as r
     join data_manager_log as l on l.log_id = r.log_id
 ),
+occurring as (
+    select
+        *,
+        if(
+            is_local, try_cast(replace(stated_time, 'T', ' ') as timestamp), store_time::date + time_of_day
+        ) as local_time,
+        [{TWICE.format("local_time")}, {TWICE.format("local_time + interval 1 day")}] as occurrences
+    from timed
+),
 staged as (
     select
         *,
         case
-            when time_of_day is not null and timezone(default_time_zone, store_time::date + time_of_day) >= effective_at
-                then timezone(default_time_zone, store_time::date + time_of_day)
-            when time_of_day is not null then timezone(default_time_zone, store_time::date + 1 + time_of_day)
-            when is_local then timezone(default_time_zone, try_cast(replace(stated_time, 'T', ' ') as timestamp))
             when is_absolute then try_cast(stated_time as timestamptz)
+            when is_local then list_min(occurrences[1])
+            else list_min(list_filter(flatten(occurrences), lambda moment: moment >= effective_at))
         end as scheduled_at
-    from timed
+    from occurring
 ),
 {IDENTIFIED}
 select
@@ -138,7 +150,7 @@ IMPORT = Import(
     ),
     required=(("product_id", "product_sku", "id_value"), ("quantity",), ("stated_time",), ("facility",)),
     checked=CHECKED,
-    applied=tuple(statement.format(incoming=RESTOCK) for statement in shipments.APPLIED),
+    applied=shipments.applied(RESTOCK),
 )
 
 

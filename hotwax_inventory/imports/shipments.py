@@ -23,7 +23,7 @@ from hotwax_inventory.imports.identify import (
     WRONG_QUANTITY,
     WRONG_STRUCTURE,
 )
-from hotwax_inventory.imports.queue import Column, Import, ImportFiles
+from hotwax_inventory.imports.queue import STATEMENTS, Column, Import, ImportFiles
 from hotwax_inventory.imports.rows import JsonRecords
 from hotwax_inventory.resources import Sftp, Warehouse
 
@@ -168,9 +168,9 @@ APPLIED = (
 create or replace temp table incoming as
 with row as ({incoming}),
 placed as (
-    select r.*, (l.effective_at, l.file_name, l.remote_modified_at, l.sha256, l.log_id) as position
+    select r.*, (s.effective_at, s.file_name, s.remote_modified_at, s.sha256, s.statement_log_id) as position
     from row as r
-    join data_manager_log as l on l.log_id = r.log_id
+    join {statements} as s on s.log_id = r.log_id and not s.is_superseded
 ),
 newest as (
     select
@@ -218,7 +218,7 @@ when not matched then insert
 insert into shipment_item
 select
     shipment_id,
-    lpad((row_number() over (partition by shipment_id order by line_number))::varchar, 5, '0') as shipment_item_seq_id,
+    lpad((row_number() over (partition by shipment_id order by log_id, line_number))::varchar, 5, '0') as shipment_item_seq_id,
     product_id,
     quantity,
     item_external_id as external_id,
@@ -227,6 +227,12 @@ from incoming
 """,
     "drop table incoming",
 )
+
+
+def applied(incoming: str) -> tuple[str, ...]:
+    """The statements of APPLIED for these rows."""
+    return tuple(statement.format(incoming=incoming, statements=STATEMENTS) for statement in APPLIED)
+
 
 INBOUND = """
     select
@@ -279,7 +285,7 @@ IMPORT = Import(
         ),
         RECORDS,
     ),
-    applied=tuple(statement.format(incoming=INBOUND) for statement in APPLIED),
+    applied=applied(INBOUND),
 )
 
 

@@ -36,7 +36,9 @@ create or replace temp table made as
 with component as (
     select product_id, product_id_to, sum(quantity) as quantity
     from kit_component
-    where thru_date is null and product_id in (select product_id from affected)
+    where thru_date is null
+        and product_id in (select product_id from affected)
+        and product_id in (select product_id from product where product_type_id = 'MARKETING_PKG_PICK')
     group by product_id, product_id_to
 ),
 listed as (
