@@ -338,7 +338,8 @@ pair as (
     from said as again
     join said as first on first.sha256 = again.sha256 and first.status_id <> 'duplicate'
     left join said as other
-        on other.sha256 <> again.sha256
+        on first.effective_at <> again.effective_at
+        and other.sha256 <> again.sha256
         and other.status_id <> 'duplicate'
         and other.effective_at between least(first.effective_at, again.effective_at)
             and greatest(first.effective_at, again.effective_at)

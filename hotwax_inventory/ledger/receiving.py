@@ -71,6 +71,20 @@ class ScheduleRestock(dg.Config):
     facility_id: str | None = Field(None, description="where a shipment is received that names no destination")
 
 
+def _meaningless(config: ScheduleRestock) -> list[str]:
+    """What the run was told in vain."""
+    receives_one = config.action is Action.receive and config.shipment_id is not None
+    told = {
+        "facility_id means nothing unless one shipment is received": config.facility_id and not receives_one,
+        "limit means nothing unless something is received": config.limit and config.action is not Action.receive,
+        "name means nothing without action = rename": config.name and config.action is not Action.rename,
+        "scheduled_at means nothing without action = reschedule": (
+            config.scheduled_at and config.action is not Action.reschedule
+        ),
+    }
+    return [sentence for sentence, is_so in told.items() if is_so]
+
+
 DUE = """
 select shipment_id, scheduled_at
 from shipment
@@ -96,7 +110,7 @@ select
     s.destination_facility_id as facility_id,
     i.quantity as quantity_accepted,
     $received_at::timestamptz as received_at,
-    s.shipment_type_id,
+    s.scheduled_at is not null as is_restock,
     s.log_id,
     i.line_number,
     row_number() over (order by s.scheduled_at, s.shipment_id, i.shipment_item_seq_id) as nth
@@ -115,7 +129,7 @@ select
     'movement' as effect,
     r.quantity_accepted as quantity,
     null::varchar as reset_by,
-    if(r.shipment_type_id = 'INCOMING_SHIPMENT', 'VAR_SCH_SHIP_RECV', 'VAR_SHIP_RECV') as reason_enum_id,
+    if(r.is_restock, 'VAR_SCH_SHIP_RECV', 'VAR_SHIP_RECV') as reason_enum_id,
     r.received_at as effective_at,
     r.log_id,
     r.line_number,
@@ -173,7 +187,10 @@ def _receive_one(config: ScheduleRestock, shipment_id: str, warehouse: Warehouse
             raise ReceivingRefused(f"Shipment {shipment_id} was cancelled; it is not received.")
         if config.facility_id:
             _set_destination(shipment_id, config.facility_id, connection)
-        return receive([shipment_id], datetime.now(UTC), config.limit, connection)
+        items = receive([shipment_id], datetime.now(UTC), config.limit, connection)
+    if not items:
+        dg.get_dagster_logger().warning(f"Nothing of shipment {shipment_id} was left to receive.")
+    return items
 
 
 def _status(shipment_id: str, connection: duckdb.DuckDBPyConnection) -> str:
@@ -193,11 +210,13 @@ def _set_destination(shipment_id: str, facility_id: str, connection: duckdb.Duck
     ).fetchall()
     if not known:
         raise ReceivingRefused(f"There is no facility {facility_id} that holds stock. See facility.csv.")
-    connection.execute(
+    ((destination,),) = connection.execute(
         "update shipment set destination_facility_id = coalesce(destination_facility_id, $facility_id) "
-        "where shipment_id = $shipment_id",
+        "where shipment_id = $shipment_id returning destination_facility_id",
         {"facility_id": known[0][0], "shipment_id": shipment_id},
-    )
+    ).fetchall()
+    if destination != known[0][0]:
+        dg.get_dagster_logger().warning(f"Shipment {shipment_id} names {destination}, and is received there.")
 
 
 def _receive_due(config: ScheduleRestock, run: dg.DagsterRun, receiver: Receiver, warehouse: Warehouse) -> int:
@@ -240,6 +259,10 @@ def _change(config: ScheduleRestock, warehouse: Warehouse) -> str:
         status = _status(config.shipment_id, connection)
         if config.action is not Action.rename and status in ("PURCH_SHIP_RECEIVED", "SHIPMENT_CANCELLED"):
             raise ReceivingRefused(f"Shipment {config.shipment_id} is {status} already; it is not {said}.")
+        if config.action is Action.reschedule and status == "PURCH_SHIP_SHIPPED":
+            raise ReceivingRefused(
+                f"Shipment {config.shipment_id} is no restock: it is received when somebody says so, not at a time."
+            )
         connection.execute(f"update shipment set {change} where shipment_id = $shipment_id", values)
     return f"Shipment {config.shipment_id} was {said}."
 
@@ -279,6 +302,8 @@ def shipment_receipt(
 ) -> dg.MaterializeResult:
     """One item of a shipment as it was received: its units are stock from that moment on."""
     items, said = 0, None
+    for sentence in _meaningless(config):
+        dg.get_dagster_logger().warning(f"{sentence}.")
     if config.action is not Action.receive:
         said = _change(config, warehouse)
     elif config.shipment_id is not None:
