@@ -485,6 +485,25 @@ def test_mended_rows_are_read_as_they_were_before(place: Place) -> None:
     assert raw == ['{\n    "externalId": "S",\n    "items": null\n  }', 'A,43,"1\n1",TEE-S']
 
 
+def test_what_a_run_is_told_in_vain_it_says(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    vain = {"id_type": "SKU", "approve": True, "location_seq_id": "A-1"}
+    place.succeed("import_kit_component", {"kit_component": vain})
+    place.put(f"{SHIPMENTS}/s.csv", f"{SHIPMENT}S-1,TEE-S,5,,BROADWAY,,,,\n", at(1))
+    place.succeed("import_inbound_shipment")
+    told = {"shipment_id": "IN-S-1", "facility_id": "WAREHOUSE", "name": "vain"}
+    place.succeed("schedule_restock", {"shipment_receipt": told})
+    place.succeed("schedule_restock", {"shipment_receipt": told})
+    said = " ".join(record.getMessage() for record in caplog.records)
+    for name in vain:
+        assert f"{name} means nothing to import_kit_component" in said
+    assert "name means nothing without action = rename" in said
+    assert "Shipment IN-S-1 names BROADWAY, and is received there" in said
+    assert "Nothing of shipment IN-S-1 was left to receive" in said
+    assert place.stock() == {("10001", "BROADWAY"): (5, 5)}
+    late = place.run("schedule_restock", {"shipment_receipt": told | {"action": "cancel"}})
+    assert "is PURCH_SHIP_RECEIVED already" in place.failure(late)
+
+
 def test_kits_follow_the_reference(place: Place) -> None:
     place.put_reset("reset.csv", f"{RESET}A,43,10,501\nA,116,4,501\n", at(1))
     place.put(f"{KITS}/list.csv", "productId,productIdTo,quantity\n509,501,2\n", at(2))

@@ -203,8 +203,8 @@ def run_import(
 
     `imports` are the kinds of file that the feed brings; a file is of the last of these whose columns it has."""
     feed, source, log = imports[0].feed, config.source(imports[0].feed), dg.get_dagster_logger()
-    if config.location_seq_id and not any(column.name == "location_seq_id" for column in imports[0].columns):
-        log.warning(f"location_seq_id means nothing to {feed.job}: its rows have no location.")
+    for name, reason in _meaningless(config, imports):
+        log.warning(f"{name} means nothing to {feed.job}: {reason}.")
     if config.approve and not config.paths:
         log.warning("approve does nothing without paths: name the files that are right although they look wrong.")
     released = _release(source, run_id, warehouse) if config.approve and config.paths else set()
@@ -220,6 +220,16 @@ def run_import(
         with done.seconds.of("reading"):
             done.imported = import_pending(imports, config.config_id, run_id, warehouse)
     return done
+
+
+def _meaningless(config: ImportFiles, imports: Sequence[Import]) -> Iterator[tuple[str, str]]:
+    """The parameters that the run was told in vain, and why they mean nothing to the feed."""
+    if config.location_seq_id and not any(column.name == "location_seq_id" for column in imports[0].columns):
+        yield "location_seq_id", "its rows have no location"
+    if imports[0].types and config.id_type != type(config).model_fields["id_type"].default:
+        yield "id_type", f"its rows name products by {', '.join(imports[0].types)}"
+    if config.approve and any(spec.events or spec.applied for spec in imports):
+        yield "approve", "only resets are held"
 
 
 RELEASE = """
