@@ -394,10 +394,14 @@ def test_a_file_that_comes_back_after_a_kill_is_registered_again(place: Place) -
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(4))
-def test_two_runs_at_once_import_every_file_once(place: Place, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("job", "seed"), [*(("import_inventory", n) for n in range(3)), ("process_bulk_imported_files", 3)]
+)
+def test_two_runs_at_once_import_every_file_once(place: Place, job: str, seed: int) -> None:
     files = put_resets(place, seed)
-    both = [started("import_inventory") for _ in range(2)]
+    if job != "import_inventory":
+        place.succeed("import_inventory", {"inventory_reset": {"schedule_now": False}})
+    both = [started(job) for _ in range(2)]
     assert [ended(process) for process in both] == [0, 0]
     assert_nothing_is_lost_or_doubled(place, files)
 

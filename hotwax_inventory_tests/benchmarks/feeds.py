@@ -113,6 +113,9 @@ def prepare(folder: Path, size: int) -> None:
         connection.execute(LEDGER, {"rows": size})
         connection.execute(KITS, {"rows": 3 * (size // 100), "products": products, "at": DAY})
         connection.execute(
+            "insert into product by name select distinct product_id, 'MARKETING_PKG_PICK' as product_type_id from kit_component"
+        )
+        connection.execute(
             "insert into virtual_queue_item select 'O' || n, '1', '10000000', 'STORE_0', 1, 'STORE', 0 "
             f"from range({FULFILLMENTS}) as row(n)"
         )
@@ -196,6 +199,8 @@ def floor_kits(folder: Path, size: int) -> None:
 def ours_kits(folder: Path, size: int) -> None:
     with Warehouse().transaction() as connection:
         compute_kits(connection, include_all=True)
+        made = connection.execute("select count(*) from kit_inventory").fetchall()
+    assert made == [(size // 100 * FACILITIES,)]
 
 
 def shorten(folder: Path, size: int) -> None:
