@@ -29,8 +29,11 @@ UNFINISHED_SUFFIXES = (".tmp", ".part", ".filepart", ".writing")
 FILES_PER_REGISTRATION = 200
 MAX_NAME_BYTES = 255
 OLDEST_EXPORT = timedelta(days=7)
-# In the name of a file of refused rows: the file that they are of, and the last one that has refused them.
-REFUSED = re.compile("-failed-records-[0-9]+")
+# What is in the name of a file of refused rows: the number of the file that they are of.
+REFUSED = re.compile("-failed-records-([0-9]+)")
+# SQL: whether the rows of {0} are refused ones of {1} that have come back.
+IS_OF = f"""{{1}}.log_id = try_cast(regexp_extract({{0}}.file_name, '{REFUSED.pattern}', 1) as bigint)
+                and {{1}}.effective_at = {{0}}.effective_at"""
 
 
 class MissingFile(ValueError):
@@ -116,10 +119,11 @@ def effective_at(file: RemoteFile) -> tuple[datetime, datetime | None]:
     have refused may take longer to come back."""
     modified = datetime.fromtimestamp(file.modified_at, UTC)
     exported = export_time(file.name)
-    is_recent = exported is not None and (exported >= modified - OLDEST_EXPORT or REFUSED.search(file.name))
-    if exported is not None and is_recent and exported <= modified:
-        return exported, exported
-    return modified, None
+    if exported is None or exported > modified:
+        return modified, None
+    if exported < modified - OLDEST_EXPORT and not REFUSED.search(file.name):
+        return modified, None
+    return exported, exported
 
 
 NETSUITE_TIME = re.compile(r"\b([A-Z][a-z]{2} \d{1,2} \d{4} \d{2}:\d{2}:\d{2}) (?:GMT|UTC)([+-]\d{2}):?(\d{2})")
@@ -238,7 +242,7 @@ def _fetched(
         yield Landed(file, landed, sha256, time_of_effect, exported if feed.is_snapshot else None)
 
 
-REGISTER = """
+REGISTER = f"""
 with arrived as (
     select
         unnest($remote_path) as remote_path,
@@ -306,11 +310,10 @@ select
     coalesce(
         (
             -- rows that were refused are read as they were before
-            select json_merge_patch(l.parameters, '{"approve": null}')
+            select json_merge_patch(l.parameters, '{{"approve": null}}')
             from data_manager_log as l
             where l.config_id = $config_id
-                and l.effective_at = j.effective_at
-                and l.log_id = try_cast(regexp_extract(j.file_name, '-failed-records-([0-9]+)', 1) as bigint)
+                and {IS_OF.format("j", "l")}
         ),
         $parameters
     ) as parameters,

@@ -17,7 +17,7 @@ from pydantic import Field as Described
 from pydantic import model_validator
 
 from hotwax_inventory import settings
-from hotwax_inventory.files.landing import REFUSED, Landing, Source, land
+from hotwax_inventory.files.landing import IS_OF, REFUSED, Landing, Source, land
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports.identify import identification_types, keys
 from hotwax_inventory.imports.rows import (
@@ -387,10 +387,9 @@ def _file_row(spec: Import, parameters: str, texts: Mapping[int, Text]) -> str:
     if not has_free_end:
         too_long = f"the row has more fields than the header ({width})"
     blanks = ", chr(32) || chr(9) || chr(13) || chr(160)" if text.has_odd_blanks else ""
-    values = []
+    values, came = [], _came(text)
     for column in spec.columns:
         position = positions.get(column.name)
-        came = _came(text)
         value = "null::varchar" if position is None else f"trim({came(f'c{position}')}{blanks})"
         if has_free_end and position == width - 1:
             value = came(f"concat_ws(',', {', '.join(f'c{i}' for i in range(width - 1, width + EXTRA_FIELDS))})")
@@ -611,7 +610,7 @@ def _finish(
 
 # Files by the statement that they are part of: rows that were refused and come back mended belong to the file that they are of. Of
 # several files with the same rows mended the last counts, the others are superseded.
-STATEMENTS = """(
+STATEMENTS = f"""(
     select
         f.log_id,
         coalesce(o.log_id, f.log_id) as statement_log_id,
@@ -624,9 +623,8 @@ STATEMENTS = """(
         ) > 1 as is_superseded
     from data_manager_log as f
     left join data_manager_log as o
-        on o.log_id = try_cast(regexp_extract(f.file_name, '-failed-records-([0-9]+)', 1) as bigint)
-        and o.config_id = f.config_id
-        and o.effective_at = f.effective_at
+        on o.config_id = f.config_id
+                and {IS_OF.format("f", "o")}
     where f.status_id not in ('duplicate', 'failed')
 )"""
 
@@ -638,8 +636,8 @@ def failed_records_path(file: PendingFile) -> Path:
     more keep the number of the file that they are of."""
     stamp = file.effective_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     refused = REFUSED.search(file.file_name)
-    name = f"{stamp}{refused[0]}-{file.log_id}" if refused else f"{stamp}-failed-records-{file.log_id}"
-    return (settings.home() / file.landed_path).parent / f"{name}.csv"
+    mark = refused[0] if refused else "-failed-records"
+    return (settings.home() / file.landed_path).parent / f"{stamp}{mark}-{file.log_id}.csv"
 
 
 def write_failed_records(file: PendingFile, header: tuple[str, ...], connection: duckdb.DuckDBPyConnection) -> None:

@@ -5,7 +5,6 @@ are read again, and it is decided anew."""
 import time
 
 import dagster as dg
-import duckdb
 
 from hotwax_inventory.publish.batch import OPEN, SAME_KEY_CODES, load_shown
 from hotwax_inventory.publish.decisions import KEY_HOURS, decide
@@ -43,9 +42,6 @@ where c.sync_run_id = $sync_run_id
 group by c.file_name, c.line_number
 """
 
-Levels = list[tuple[int, int, int | None]]
-Shown = dict[tuple[int, int], int]
-
 
 def settle(sync_run_id: int, scope: Scope, sender: Sender, warehouse: Warehouse, client: ShopifyClient) -> None:
     """Try until every change of a delta has an outcome, or was tried often enough. Raises ShopifyUnavailable, ShopifyRefused."""
@@ -60,9 +56,9 @@ def settle(sync_run_id: int, scope: Scope, sender: Sender, warehouse: Warehouse,
             asked += 1
             sender.deliver_again(lines, count)
             open_levels = _open_levels(sync_run_id, warehouse)
-        shown = _shown(open_levels, client)
+        shown = client.levels([(level, item) for item, _, level in open_levels if level])
         with warehouse.transaction() as connection:
-            _load(open_levels, shown, connection)
+            load_shown("reread", [(item, location) for item, location, _ in open_levels], shown, connection)
             files, count = decide(sync_run_id, scope, connection)
         if files:
             sender.deliver([file.name for file in files], count, is_first=False)
@@ -73,19 +69,11 @@ def settle(sync_run_id: int, scope: Scope, sender: Sender, warehouse: Warehouse,
         )
 
 
-def _open_levels(sync_run_id: int, warehouse: Warehouse) -> Levels:
+def _open_levels(sync_run_id: int, warehouse: Warehouse) -> list[tuple[int, int, int | None]]:
     with warehouse.transaction() as connection:
         return connection.execute(
             OPEN_LEVELS, {"sync_run_id": sync_run_id, "open": list(OPEN), "rounds": ROUNDS}
         ).fetchall()
-
-
-def _shown(levels: Levels, client: ShopifyClient) -> Shown:
-    return client.levels([(level, item) for item, _, level in levels if level])
-
-
-def _load(levels: Levels, shown: Shown, connection: duckdb.DuckDBPyConnection) -> None:
-    load_shown("reread", [(item, location) for item, location, _ in levels], shown, connection)
 
 
 def _lines_to_ask(sync_run_id: int, warehouse: Warehouse) -> tuple[dict[str, set[int]], int]:
