@@ -13,8 +13,8 @@ install: $(VENV)/installed
 # Dagster starts three times faster from compiled bytecode.
 $(VENV)/installed: requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	$(BIN)/python -m compileall -q $(VENV)/lib hotwax_inventory || true
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib hotwax_inventory || true
 	touch $@
 
 # For those who start Dagster themselves: dagster.yaml as the environment asks for it. demo and dev do it, too.
@@ -33,13 +33,13 @@ explain: install
 	@$(BIN)/python -m hotwax_inventory.reconcile.explanation "$$SKU" "$$FACILITY" "$$AT"
 
 test: install
-	$(BIN)/python -m pytest -n 2 -m "not long and not soak"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not soak"
 
 test-long: install
-	$(BIN)/python -m pytest -n 2 -m "long and not soak"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "long and not soak"
 
 test-soak: install
-	$(BIN)/python -m pytest -n 2 -m soak
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m soak
 
 # runs that import and publish, killed at random moments: make crash KILLS=500
 KILLS ?= 500

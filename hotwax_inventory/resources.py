@@ -1,7 +1,9 @@
 """The three resources: settings and lifecycle only. What is done with them is in the stages."""
 
+import importlib.util
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -17,6 +19,10 @@ from hotwax_inventory import settings, tables
 from hotwax_inventory.layout import bring_up, create, version_of
 from hotwax_inventory.sftp import SftpSession
 from hotwax_inventory.shopify import ShopifyClient
+
+# DuckDB looks for pandas at each statement with parameters, which takes as long as the statement; that there is none is said once.
+if importlib.util.find_spec("pandas") is None:
+    sys.modules["pandas"] = None  # pyright: ignore[reportArgumentType]
 
 # Peak memory of a process is this plus what Python, Dagster and buffers outside DuckDB's pool take: together below 1 GiB.
 MEMORY_LIMIT = "500MB"

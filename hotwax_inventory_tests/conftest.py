@@ -1,5 +1,7 @@
 """A place of its own for each test: home, reference, simulator and Dagster instance, and the few things one does with them."""
 
+import asyncio
+import gc
 import os
 import shutil
 import tempfile
@@ -11,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from sqlalchemy.pool import SingletonThreadPool
 
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.resources import Warehouse
@@ -26,13 +29,27 @@ def _nothing(*_: object) -> None:
     """Do nothing."""
 
 
-# What costs a test only time: pauses between two looks, and noting the version of an instance in memory, which is never migrated.
+class _Hasty:
+    """asyncio with pauses of a tenth."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 10)
+
+
+# What costs a test only time: pauses between two looks, a database connection for each event of an instance in memory, and noting
+# the version of such an instance, which is never migrated.
 SPARED = {
     "hotwax_inventory.publish.settling.PAUSE_SECONDS": 0.1,
     "hotwax_inventory.shopify.FIRST_PAUSE_SECONDS": 0.1,
     "hotwax_inventory.shopify.FIRST_POLL_SECONDS": 0.03,
     "dagster._core.storage.runs.in_memory.stamp_alembic_rev": _nothing,
     "dagster._core.storage.event_log.in_memory.stamp_alembic_rev": _nothing,
+    "uvicorn.server.asyncio": _Hasty(),
+    "dagster._core.storage.runs.in_memory.NullPool": SingletonThreadPool,
+    "dagster._core.storage.event_log.in_memory.NullPool": SingletonThreadPool,
 }
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "shared" / "shopify" / "admin-2026-10.json.gz"
@@ -87,6 +104,11 @@ insert into inventory_item by name
 select
     $2 as product_id, $3 as facility_id, $4 as quantity_on_hand_total, $5 as available_to_promise_total, $1 as changed_seq
 """
+
+
+# All that has been imported is there to stay: nobody need look through it for garbage, again and again.
+gc.freeze()
+gc.set_threshold(100_000, 20, 50)
 
 
 class Place:

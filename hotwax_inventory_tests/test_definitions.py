@@ -19,6 +19,7 @@ PACKAGE = Path(hotwax_inventory.__file__).parent
 # Each may import those before it: what has no stage, the stages in the way of the data, then what puts them together.
 ORDER = (
     "simulator",
+    "choices",
     "settings",
     "dagster_home",
     "tables",
@@ -182,6 +183,15 @@ def test_the_warehouse_has_the_declared_tables_and_columns(place: Place) -> None
     for table in tables.TABLES:
         for column in table.columns if table not in tables.VIEWS else ():
             assert actual[table.name, column.name] == (column.type, column.optional), (table.name, column.name)
+
+
+def test_a_choice_that_is_none_is_refused_with_those_that_are(place: Place) -> None:
+    for job, asset, parameter, allowed in (
+        ("schedule_restock", "shipment_receipt", "action", "receive, cancel, reschedule, rename"),
+        ("hard_sync", "hard_sync_delta", "difference_from", "shopify, last_published"),
+    ):
+        with pytest.raises(dg.DagsterInvalidConfigError, match=rf"{asset}:config:{parameter} .*\({allowed}\)"):
+            place.run(job, {asset: {parameter: "shopfy"}})
 
 
 def test_a_query_in_the_warehouse_cannot_read_other_files(place: Place, tmp_path: Path) -> None:

@@ -217,8 +217,8 @@ def test_files_of_all_feeds_end_where_the_model_says(world: World, steps: Any, m
 # a thousand, in parts that are worked side by side
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("part", range(4))
-@examples(250)
+@pytest.mark.parametrize("part", range(10))
+@examples(100)
 @given(histories(), st.sampled_from([None, DAY + timedelta(hours=1), DAY + timedelta(hours=2, minutes=5)]))
 def test_very_many_files_of_all_feeds_end_where_the_model_says(
     part: int, world: World, steps: Any, moment: datetime | None

@@ -39,8 +39,7 @@ def lines(text: str, title: str) -> list[list[str]]:
     ][2:]
 
 
-@pytest.fixture
-def history(place: Place) -> Place:
+def made_history(place: Place) -> None:
     """Ten by a reset, five by a receipt, three less by an adjustment that came late; and rows without effect, a minimum stock."""
     place.put_reset("first.csv", HEADER + ",116,10,501\n,43,7,501\n,116,ten,501\n,999,4,501\n", at(1))
     place.put(f"{RECEIPTS}/receipt.csv", f"{DELTAS}116,501,NETSUITE_PRODUCT_ID,5,two boxes\n", at(3))
@@ -52,6 +51,12 @@ def history(place: Place) -> Place:
     place.put_reset("older.csv", HEADER + ",116,99,501\n", at(0.5))
     place.put_reset("same.csv", HEADER + ",116,12,501\n", at(4))
     place.succeed("import_inventory")
+
+
+@pytest.fixture
+def history(place: Place, kept: Path) -> Place:
+    """A place whose numbers have a history."""
+    place.begin_with(kept / "history.duckdb", lambda: made_history(place))
     return place
 
 

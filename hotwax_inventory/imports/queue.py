@@ -17,6 +17,7 @@ from pydantic import Field as Described
 from pydantic import model_validator
 
 from hotwax_inventory import settings
+from hotwax_inventory.choices import choice
 from hotwax_inventory.files.landing import IS_OF, REFUSED, Landing, Source, land
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports.identify import identification_types, keys
@@ -106,6 +107,7 @@ class PendingFile:
     parameters: str
 
 
+@choice
 class ResetBy(Enum):
     """The counter that a reset states."""
 

@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import settings, shopify_documents, tables
+from hotwax_inventory.choices import choice
 from hotwax_inventory.imports.reference import SHOPS
 from hotwax_inventory.imports.shopify_levels import find_shop
 from hotwax_inventory.resources import Shopify, Warehouse
@@ -23,6 +24,7 @@ CHECK = dg.AssetCheckSpec(
 )
 
 
+@choice
 class Action(Enum):
     """What is to be done with the subscription."""
 

@@ -14,6 +14,7 @@ import duckdb
 from pydantic import Field
 
 from hotwax_inventory import settings, tables
+from hotwax_inventory.choices import choice
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.ledger.fold import apply_events
 from hotwax_inventory.resources import Warehouse
@@ -25,6 +26,7 @@ class ReceivingRefused(ValueError):
     """The run asked for something that cannot be done with the shipment; the message says why. Nothing was changed."""
 
 
+@choice
 class Action(Enum):
     """What is to be done with a shipment."""
 

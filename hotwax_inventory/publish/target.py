@@ -8,6 +8,7 @@ import dagster as dg
 import duckdb
 from pydantic import Field, model_validator
 
+from hotwax_inventory.choices import choice
 from hotwax_inventory.imports.shopify_levels import Shop
 from hotwax_inventory.ledger.atp import create_views
 
@@ -19,6 +20,7 @@ class UnknownGroup(ValueError):
     """A facility group that the reference does not have."""
 
 
+@choice
 class DifferenceFrom(Enum):
     """What a delta is the difference from."""
 
