@@ -286,6 +286,18 @@ SHIPMENT = (
 )
 
 
+# What cannot be done with a shipment that is no restock and names no destination, and why.
+REFUSED_DEEDS: list[tuple[dict[str, str], str]] = [
+    ({"shipment_id": "IN-77"}, "names no destination"),
+    ({"shipment_id": "IN-77", "facility_id": "999"}, "There is no facility 999"),
+    ({"shipment_id": "IN-99"}, "There is no shipment IN-99"),
+    ({"action": "cancel"}, "action = cancel needs a shipment_id"),
+    ({"action": "rename", "shipment_id": "IN-77"}, "action = rename needs a name"),
+    ({"action": "reschedule", "shipment_id": "IN-77", "scheduled_at": "tomorrow"}, "ISO 8601 with its zone"),
+    ({"action": "reschedule", "shipment_id": "IN-77", "scheduled_at": "2026-11-27T09:00:00Z"}, "is no restock"),
+]
+
+
 def test_a_shipment_is_stock_when_it_is_received_and_only_once(place: Place) -> None:
     place.put(
         f"{SHIPMENTS}/a.csv",
@@ -327,8 +339,9 @@ def test_a_shipment_is_stock_when_it_is_received_and_only_once(place: Place) -> 
     place.succeed("schedule_restock", {"shipment_receipt": {"shipment_id": "IN-INBOUND-1"}})
     place.succeed("schedule_restock", {"shipment_receipt": {"shipment_id": "IN-INBOUND-1"}})
     assert place.stock() == {("10001", "BROOKLYN"): (12, 12)}
-    refused = place.run("schedule_restock", {"shipment_receipt": {"shipment_id": "IN-77"}})
-    assert "names no destination" in place.failure(refused)
+    for asked, said in REFUSED_DEEDS:
+        assert said in place.failure(place.run("schedule_restock", {"shipment_receipt": asked})), asked
+    assert place.stock() == {("10001", "BROOKLYN"): (12, 12)}
     place.succeed("schedule_restock", {"shipment_receipt": {"shipment_id": "IN-77", "facility_id": "116"}})
     assert place.stock()["10001", "BROADWAY"] == (11, 11)
     assert place.rows("select distinct reason_enum_id, shipment_id from inventory_item_detail order by 2") == [
