@@ -97,7 +97,11 @@ def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Books:
     return Books()
 
 
-def test_resets_move_both_counters_by_what_the_stated_one_lacks(books: Books) -> None:
+@pytest.mark.parametrize("most_rows_folded", [entries.BATCH_ROWS, 1], ids=["by the fold", "by joins"])
+def test_resets_move_both_counters_by_what_the_stated_one_lacks(
+    books: Books, monkeypatch: pytest.MonkeyPatch, most_rows_folded: int
+) -> None:
+    monkeypatch.setattr(entries, "BATCH_ROWS", most_rows_folded)
     books.stock(
         ("R1", "F", 10, 5),
         ("R2", "F", 10, 5),
