@@ -32,19 +32,22 @@ dev: install
 explain: install
 	@$(BIN)/python -m hotwax_inventory.reconcile.explanation "$$SKU" "$$FACILITY" "$$AT"
 
+# two workers, whatever there is of cores: some tests are about seconds
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: install
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not soak"
+	$(PYTEST) -m "not long and not soak"
 
 test-long: install
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "long and not soak"
+	$(PYTEST) -m "long and not soak"
 
 test-soak: install
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m soak
+	$(PYTEST) -m soak
 
 # runs that import and publish, killed at random moments: make crash KILLS=500
 KILLS ?= 500
 crash: install
-	KILLS=$(KILLS) $(BIN)/python -m pytest -n 2 -k any_moment hotwax_inventory_tests/test_random_runs.py
+	KILLS=$(KILLS) $(PYTEST) -k any_moment hotwax_inventory_tests/test_random_runs.py
 
 # the picture in README, of the UI as it is now; it needs Chromium
 picture: install

@@ -32,8 +32,10 @@ OLDEST_EXPORT = timedelta(days=7)
 # What is in the name of a file of refused rows: the number of the file that they are of.
 REFUSED = re.compile("-failed-records-([0-9]+)")
 # SQL: whether the rows of {0} are refused ones of {1} that have come back.
-IS_OF = f"""{{1}}.log_id = try_cast(regexp_extract({{0}}.file_name, '{REFUSED.pattern}', 1) as bigint)
-                and {{1}}.effective_at = {{0}}.effective_at"""
+IS_OF = (
+    f"{{1}}.log_id = try_cast(regexp_extract({{0}}.file_name, '{REFUSED.pattern}', 1) as bigint) "
+    "and {1}.effective_at = {0}.effective_at"
+)
 
 
 class MissingFile(ValueError):

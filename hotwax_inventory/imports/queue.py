@@ -626,7 +626,7 @@ STATEMENTS = f"""(
     from data_manager_log as f
     left join data_manager_log as o
         on o.config_id = f.config_id
-                and {IS_OF.format("f", "o")}
+        and {IS_OF.format("f", "o")}
     where f.status_id not in ('duplicate', 'failed')
 )"""
 
