@@ -366,19 +366,25 @@ def webhook_subscription_daily(context: dg.ScheduleEvaluationContext) -> Iterato
     job=UPLOAD_RECENT,
     cron_schedule="*/15 * * * *",
     execution_timezone="UTC",
-    description="Starts upload_recent_inventory_changes for every shop whose inventory_master is hotwax.",
+    description="Starts upload_recent_inventory_changes for every shop whose inventory_master is hotwax, once it has been read.",
 )
 def upload_recent_inventory_changes_quarter_hourly(
     context: dg.ScheduleEvaluationContext,
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """One run a shop; a shop whose last one has not ended yet is left to the next quarter of an hour."""
+    """One run a shop; a shop that was never read waits for its first hard sync, one whose last run goes on for the next quarter."""
+    shops = shops_with_master(context.instance, "hotwax")
+    read = context.instance.get_materialized_partitions(dg.AssetKey("shopify_inventory_level"))
     in_progress = context.instance.get_runs(dg.RunsFilter(job_name=UPLOAD_RECENT.name, statuses=list(IN_PROGRESS)))
     busy = {run.tags.get("dagster/partition") for run in in_progress}
-    free = [shop_id for shop_id in shops_with_master(context.instance, "hotwax") if shop_id not in busy]
+    reasons = [f"{shop_id} was never read: run hard_sync for it." for shop_id in shops if shop_id not in read]
+    reasons += [f"{shop_id}'s last run is still in progress." for shop_id in shops if shop_id in busy]
+    free = [shop_id for shop_id in shops if shop_id in read and shop_id not in busy]
     if not free:
         yield dg.SkipReason(
-            "Every shop's last run is still in progress, or no shop is known whose inventory_master is hotwax."
+            " ".join(reasons) or "No shop is known whose inventory_master is hotwax. Run load_reference."
         )
+    elif reasons:
+        context.log.info(" ".join(reasons))
     for shop_id in free:
         yield dg.RunRequest(run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id)
 

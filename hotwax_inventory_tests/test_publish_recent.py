@@ -224,17 +224,27 @@ def test_a_sale_between_read_and_write_stands_too(synced: Place, monkeypatch: py
     assert sold
 
 
-def test_a_run_is_requested_for_each_shop_that_we_publish_to(place: Place) -> None:
+def test_a_run_is_requested_for_each_shop_that_we_publish_to_and_have_read(place: Place) -> None:
     shops = "shop_id,shop_domain,product_store_id,inventory_master,shopify_facility_group_mode\n"
-    shops += "SHOP,a,STORE,hotwax,\nOUTLET,b,STORE,hotwax,\nPOS,c,STORE,shopify,\n"
+    shops += "SHOP,a,STORE,hotwax,\nNEW,b,STORE,hotwax,\nOUTLET,c,STORE,hotwax,\nPOS,d,STORE,shopify,\n"
     place.write_reference("shopify_shop", shops)
-    moment = datetime(2026, 3, 5, 12, 15, tzinfo=UTC)
+
+    def asked(instance: dg.DagsterInstance) -> list[Any]:
+        moment = datetime(2026, 3, 5, 12, 15, tzinfo=UTC)
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=moment)
+        requests = upload_recent_inventory_changes_quarter_hourly(context)
+        assert isinstance(requests, Iterable)
+        return list(requests)
+
     with dg.instance_for_test() as instance:
         place.instance = instance
         assert place.run("load_reference").success
-        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=moment)
-        asked = upload_recent_inventory_changes_quarter_hourly(context)
-        assert isinstance(asked, Iterable)
-        requests = [request for request in asked if isinstance(request, dg.RunRequest)]
+        (skipped,) = asked(instance)
+        for shop in ("SHOP", "OUTLET", "POS"):
+            instance.report_runless_asset_event(
+                dg.AssetMaterialization(asset_key="shopify_inventory_level", partition=shop)
+            )
+        requests = asked(instance)
+    assert "NEW was never read: run hard_sync for it." in skipped.skip_message
     assert [request.partition_key for request in requests] == ["OUTLET", "SHOP"]
     assert len({request.run_key for request in requests}) == 2
