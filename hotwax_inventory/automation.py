@@ -14,8 +14,8 @@ from hotwax_inventory.alerts import sensors as alert_sensors
 from hotwax_inventory.files import inbox
 from hotwax_inventory.files.landing import Source, ready_files
 from hotwax_inventory.files.sources import Feed
+from hotwax_inventory.imports.declaration import Import
 from hotwax_inventory.imports.feeds import FEEDS, IMPORTS
-from hotwax_inventory.imports.queue import Import
 from hotwax_inventory.imports.reference import ASSETS, REFERENCE_FILES
 from hotwax_inventory.imports.shopify_levels import UNMATCHED_CHECK
 from hotwax_inventory.imports.summary import check_specs

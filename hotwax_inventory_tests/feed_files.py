@@ -12,7 +12,7 @@ import duckdb
 
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import deltas, kit_components, product_facility, reset, restock, shipments
-from hotwax_inventory.imports.queue import ImportFiles
+from hotwax_inventory.imports.declaration import ImportFiles
 from hotwax_inventory_tests.conftest import OPENED, REFERENCE, STOCKED
 
 KITS, FACILITIES = ("10008", "10009"), ("WAREHOUSE", "BROADWAY", "BROOKLYN")

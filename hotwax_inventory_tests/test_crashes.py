@@ -282,7 +282,7 @@ POINTS = (
     Point("landing._archive", 2, "before"),
     Point("resources.transaction", 4, "before"),
     Point("landing._archive", 3, "after"),
-    Point("queue._import_rows", 1, "after"),
+    Point("queue.accept_rows", 1, "after"),
     Point("queue.write_failed_records", 2, "after"),
     Point("queue.transaction", 1, "after"),
     Point("entries._post", 1, "after"),
@@ -299,7 +299,7 @@ MORE_POINTS = (
     Point("resources.transaction", 2, "after"),
     Point("session.archive", 1, "before"),
     Point("session.archive", 1, "after"),
-    Point("queue._import_rows", 2, "before"),
+    Point("queue.accept_rows", 2, "before"),
     Point("queue.write_failed_records", 1, "before"),
     Point("queue.transaction", 1, "before"),
     Point("queue.transaction", 3, "after"),
@@ -353,9 +353,7 @@ def test_the_first_run_of_all_may_be_killed_too(empty_place: Place, point: Point
     assert_nothing_is_lost_or_doubled(empty_place, files)
 
 
-@pytest.mark.parametrize(
-    "point", [Point("session.fetch", 2, "after"), Point("queue._import_rows", 1, "after")], ids=str
-)
+@pytest.mark.parametrize("point", [Point("session.fetch", 2, "after"), Point("queue.accept_rows", 1, "after")], ids=str)
 def test_what_a_killed_run_was_writing_does_not_stay_behind(place: Place, point: Point) -> None:
     files = put_resets(place, seed=5)
     assert ended(started("import_inventory", point=point)) == -signal.SIGKILL

@@ -39,7 +39,7 @@ MOVING = (
     *("before kits.compute_kits", "after kits.compute_kits"),
     *("before entries._post", "before entries.apply_events", "after entries.apply_events"),
     *("before entries.transaction", "after entries.transaction"),
-    *("before queue._import_rows", "after queue._import_rows"),
+    *("before queue.accept_rows", "after queue.accept_rows"),
     *("before queue.transaction", "after queue.transaction"),
 )
 OTHER = tuple(point for point in MOVING if "entries" not in point)

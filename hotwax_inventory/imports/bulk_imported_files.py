@@ -5,8 +5,9 @@ from pydantic import Field
 
 from hotwax_inventory import tables
 from hotwax_inventory.imports import shopify_reset, summary
+from hotwax_inventory.imports.accepting import Imported
 from hotwax_inventory.imports.feeds import FEEDS, IMPORTS
-from hotwax_inventory.imports.queue import Imported, import_pending
+from hotwax_inventory.imports.queue import import_pending
 from hotwax_inventory.resources import Warehouse
 
 LAST_DAY = """

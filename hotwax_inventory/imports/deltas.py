@@ -9,8 +9,8 @@ from pydantic import Field
 from hotwax_inventory import tables
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import fulfillment, summary
+from hotwax_inventory.imports.declaration import Column, Import, ImportFiles
 from hotwax_inventory.imports.identify import IDENTIFIED, IS_DERIVED_KIT, IS_RIGHT, REFUSAL
-from hotwax_inventory.imports.queue import Column, Import, ImportFiles
 from hotwax_inventory.resources import Sftp, Warehouse
 
 ITEM_RECEIPT = Feed(

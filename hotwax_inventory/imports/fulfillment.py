@@ -5,6 +5,7 @@ They name an order item and no product: that comes from `virtual_queue_item`, an
 
 from hotwax_inventory import tables
 from hotwax_inventory.files.sources import Feed
+from hotwax_inventory.imports.declaration import Column, Import
 from hotwax_inventory.imports.identify import (
     HAS_PRODUCT,
     HAS_QUANTITY,
@@ -17,7 +18,6 @@ from hotwax_inventory.imports.identify import (
     WRONG_QUANTITY,
     WRONG_STRUCTURE,
 )
-from hotwax_inventory.imports.queue import Column, Import
 from hotwax_inventory.imports.rows import JsonRecords
 
 CHECKED = f"""

@@ -9,8 +9,9 @@ from pydantic import Field
 from hotwax_inventory import tables
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import summary
+from hotwax_inventory.imports.declaration import Column, Import, ImportFiles
 from hotwax_inventory.imports.identify import MOST_UNITS, NOT_POSITIVE, UNITS, WRONG_QUANTITY, WRONG_STRUCTURE
-from hotwax_inventory.imports.queue import STATEMENTS, Column, Import, ImportFiles
+from hotwax_inventory.imports.queue import STATEMENTS
 from hotwax_inventory.resources import Sftp, Warehouse
 
 FEED = Feed(

@@ -9,6 +9,7 @@ from pydantic import Field
 from hotwax_inventory import tables
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import summary
+from hotwax_inventory.imports.declaration import Column, Import, ImportFiles
 from hotwax_inventory.imports.identify import (
     HAS_FACILITY,
     HAS_PRODUCT,
@@ -19,7 +20,6 @@ from hotwax_inventory.imports.identify import (
     WRONG_QUANTITY,
     WRONG_STRUCTURE,
 )
-from hotwax_inventory.imports.queue import Column, Import, ImportFiles
 from hotwax_inventory.resources import Sftp, Warehouse
 
 FEED = Feed(

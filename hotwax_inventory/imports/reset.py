@@ -3,14 +3,17 @@
 Only reading and checking is here; `ledger.entries` turns the accepted rows into stock. Rows that a file does not have are
 left alone. HotWax reference 3.3 has the seven header variants."""
 
+from enum import Enum
+
 import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import tables
+from hotwax_inventory.choices import choice
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import summary
+from hotwax_inventory.imports.declaration import Column, Import, ImportFiles
 from hotwax_inventory.imports.identify import IDENTIFIED, IS_DERIVED_KIT, IS_RIGHT, REFUSAL
-from hotwax_inventory.imports.queue import Column, Import, ImportFiles, ResetBy
 from hotwax_inventory.resources import Sftp, Warehouse
 
 FEED = Feed(
@@ -81,6 +84,14 @@ IMPORT = Import(
     ),
     checked=CHECKED,
 )
+
+
+@choice
+class ResetBy(Enum):
+    """The counter that a reset states."""
+
+    ATP = "ATP"
+    QOH = "QOH"
 
 
 class ResetFiles(ImportFiles):

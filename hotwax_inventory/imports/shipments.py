@@ -10,6 +10,7 @@ from pydantic import Field
 from hotwax_inventory import tables
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import summary
+from hotwax_inventory.imports.declaration import Column, Import, ImportFiles
 from hotwax_inventory.imports.identify import (
     HAS_PRODUCT,
     HAS_QUANTITY,
@@ -23,7 +24,7 @@ from hotwax_inventory.imports.identify import (
     WRONG_QUANTITY,
     WRONG_STRUCTURE,
 )
-from hotwax_inventory.imports.queue import STATEMENTS, Column, Import, ImportFiles
+from hotwax_inventory.imports.queue import STATEMENTS
 from hotwax_inventory.imports.rows import JsonRecords
 from hotwax_inventory.resources import Sftp, Warehouse
 

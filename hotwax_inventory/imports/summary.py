@@ -10,7 +10,9 @@ import dagster as dg
 
 from hotwax_inventory import settings
 from hotwax_inventory.files.sources import Feed
-from hotwax_inventory.imports.queue import FeedRun, Import, Imported, ImportFiles, run_import
+from hotwax_inventory.imports.accepting import Imported
+from hotwax_inventory.imports.declaration import Import, ImportFiles
+from hotwax_inventory.imports.queue import FeedRun, run_import
 from hotwax_inventory.resources import Sftp, Warehouse
 from hotwax_inventory.tables import Table
 

@@ -9,7 +9,7 @@ import duckdb
 
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.files.sources import Feed
-from hotwax_inventory.imports.queue import ImportFiles
+from hotwax_inventory.imports.declaration import ImportFiles
 from hotwax_inventory.resources import Warehouse
 
 FACILITIES = 10

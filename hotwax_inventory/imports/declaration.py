@@ -1,0 +1,125 @@
+"""What a feed declares of its files, and what a run that imports them may be told."""
+
+import json
+from dataclasses import dataclass
+
+import dagster as dg
+from pydantic import Field as Described
+from pydantic import model_validator
+
+from hotwax_inventory import settings
+from hotwax_inventory.files.landing import Source
+from hotwax_inventory.files.sources import Feed
+from hotwax_inventory.imports.rows import JsonRecords, normalised
+from hotwax_inventory.tables import Table
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that a file may have: our name for it, and the header names that mean it."""
+
+    name: str
+    aliases: tuple[str, ...]
+    is_free_text: bool = False
+
+    @property
+    def aliases_normalised(self) -> set[str]:
+        return {normalised(alias) for alias in self.aliases}
+
+
+@dataclass(frozen=True)
+class Import:
+    """How the files of a feed become rows.
+
+    `checked` is SQL over the relation `file_row`: log_id, line_number, structure_reason, the declared columns as text, what
+    `identify.keys` makes of them, and each parameter as `default_<name>`. It yields its columns and the table's, `is_right`,
+    `is_of_nobody` (a right row that is to be ignored) and, for rows that are not right, `refusal` (a struct of `column_name`,
+    one of ours, and `reason`)."""
+
+    feed: Feed
+    table: Table
+    columns: tuple[Column, ...]
+    required: tuple[tuple[str, ...], ...]
+    checked: str
+    # How a JSON file of this kind becomes the same rows; None where there is no such file.
+    json: JsonRecords | None = None
+    # Types of identification that the rows have whatever their columns, where `checked` finds the product otherwise.
+    types: tuple[str, ...] = ()
+    # SQL that brings the tables of state to what the rows of `batch` (log_id) make of them; without it the ledger does that.
+    applied: tuple[str, ...] = ()
+    # SQL of what the ledger takes from the rows of `posting` (log_id), as `ledger.fold` wants it; resets are its own matter.
+    events: str | None = None
+
+
+class ImportFiles(dg.Config):
+    """What a file import may be told. Everything has a default; HotWax's own spellings are understood beside ours."""
+
+    config_id: str = Described(description="MDM config that receives the files")
+    property_resource: str = Described(
+        "FTP_CONFIG", description="SFTP connection: FTP_CONFIG is SFTP_*, any other N is N_SFTP_*"
+    )
+    remote_filename: str | None = Described(None, description="take only the file of exactly this name")
+    file_name_regex: str | None = Described(
+        None, description="take only names that fit: a glob such as *.csv, or a regular expression"
+    )
+    import_path: str | None = Described(None, description="remote directory below SFTP_ROOT instead of the feed's own")
+    location_seq_id: str | None = Described(
+        None, description="warehouse location for rows that state none; kept with the row"
+    )
+    schedule_now: bool = Described(
+        True, description="false: land and register only, process_bulk_imported_files does the rest"
+    )
+    id_type: str = Described("NETSUITE_PRODUCT_ID", description="type of idValue in files without an idType column")
+    allow_duplicate_content: bool = Described(False, description="apply a file even if the same content came before")
+    approve: bool = Described(
+        False, description="with paths: apply these files although they look wrong, held ones (of resets) included"
+    )
+    paths: list[str] = Described([], description="exactly these files, relative to SFTP_ROOT; empty: every ready file")
+    configId: str | None = Described(None, description="HotWax's spelling of config_id")
+    propertyResource: str | None = Described(None, description="HotWax's spelling of property_resource")
+    remoteFilename: str | None = Described(None, description="HotWax's spelling of remote_filename")
+    fileNameRegex: str | None = Described(None, description="HotWax's spelling of file_name_regex")
+    importPath: str | None = Described(None, description="HotWax's spelling of import_path")
+    locationSeqId: str | None = Described(None, description="HotWax's spelling of location_seq_id")
+    scheduleNow: bool | None = Described(None, description="HotWax's spelling of schedule_now")
+
+    @model_validator(mode="before")
+    @classmethod
+    def hotwax_spellings(cls, values: dict[str, object]) -> dict[str, object]:
+        return values | {ours: values[theirs] for theirs, ours in SPELLINGS.items() if values.get(theirs) is not None}
+
+    def parameters(self) -> dict[str, str | None]:
+        """What reading the rows depends on; it is kept with the file, since they may be read by a later run."""
+        return {
+            "id_type": self.id_type,
+            "location_seq_id": self.location_seq_id,
+            "kits": "components" if settings.kits_from_components() else "netsuite",
+            "approve": "true" if self.approve and self.paths else None,
+        }
+
+    def source(self, feed: Feed) -> Source:
+        """What this run wants from SFTP."""
+        patterns = (self.file_name_regex,) if self.file_name_regex else feed.patterns
+        return Source(
+            directories=(self.import_path,)
+            if self.import_path
+            else settings.import_directories(self.config_id, feed.directories),
+            patterns=patterns,
+            file_name=self.remote_filename,
+            paths=tuple(self.paths),
+            config_id=self.config_id,
+            property_resource=self.property_resource,
+            allow_duplicate_content=self.allow_duplicate_content,
+            parameters=json.dumps(self.parameters() | {"feed": feed.config_id}),
+        )
+
+
+SPELLINGS = {
+    "configId": "config_id",
+    "propertyResource": "property_resource",
+    "remoteFilename": "remote_filename",
+    "fileNameRegex": "file_name_regex",
+    "importPath": "import_path",
+    "locationSeqId": "location_seq_id",
+    "scheduleNow": "schedule_now",
+}
