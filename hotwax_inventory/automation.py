@@ -17,7 +17,7 @@ from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports.declaration import Import
 from hotwax_inventory.imports.feeds import FEEDS, IMPORTS
 from hotwax_inventory.imports.reference import ASSETS, REFERENCE_FILES
-from hotwax_inventory.imports.shopify_levels import UNMATCHED_CHECK
+from hotwax_inventory.imports.shop_products import UNMATCHED_CHECK
 from hotwax_inventory.imports.summary import check_specs
 from hotwax_inventory.ledger.receiving import due_shipments
 from hotwax_inventory.publish.guards import GUARDS

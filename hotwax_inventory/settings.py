@@ -104,12 +104,11 @@ def sftp(property_resource: str = "FTP_CONFIG") -> SftpSettings:
 def shop(shop_id: str, shop_domain: str) -> ShopSettings:
     """The address and credentials of a shop; in the embedded default a shop without credentials is the simulator's.
 
-    Raises SettingError when neither a token nor a complete client-credentials pair is given."""
+    Raises SettingError when neither a token nor a complete client-credentials pair is given, or one cannot be right."""
     prefix = f"SHOPIFY_{_variable(shop_id)}_"
-    token = os.environ.get(f"{prefix}ACCESS_TOKEN") or None
-    client_id = os.environ.get(f"{prefix}CLIENT_ID") or None
-    client_secret = os.environ.get(f"{prefix}CLIENT_SECRET") or None
-    url = os.environ.get(f"{prefix}URL")
+    token, client_id, client_secret = (
+        _one_word(f"{prefix}{name}") for name in ("ACCESS_TOKEN", "CLIENT_ID", "CLIENT_SECRET")
+    )
     if _is_simulated(prefix):
         addresses = simulator.ensure_running(home() / "simulator", reference_dir())
         return ShopSettings(shop_id, f"{addresses.shopify_url}/{shop_id}", addresses.access_token, None, None)
@@ -117,27 +116,30 @@ def shop(shop_id: str, shop_domain: str) -> ShopSettings:
         raise SettingError(
             f"Shop {shop_id} has no credentials. Set {prefix}ACCESS_TOKEN, or both {prefix}CLIENT_ID and {prefix}CLIENT_SECRET."
         )
-    url = (url or f"https://{shop_domain}").rstrip("/")
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise SettingError(f"{prefix}URL must begin with https:// (it is {url!r}).")
+    url = _web_address(f"{prefix}URL")
+    if not url:
+        host = re.fullmatch(r"(?:https?://)?([A-Za-z0-9.-]+)/?", shop_domain)
+        if not host:
+            raise SettingError(
+                f"Shop {shop_id} has no address. Give it its shop_domain, such as name.myshopify.com, in shopify_shop.csv "
+                f"(it is {shop_domain!r}), or set {prefix}URL."
+            )
+        url = f"https://{host[1]}"
     return ShopSettings(shop_id, url, token, client_id, client_secret)
 
 
 def webhook_secrets(shop_id: str) -> tuple[str, ...]:
     """The secrets that a shop's webhooks may be signed with: one, two while it is being replaced, none when none is set."""
     prefix = f"SHOPIFY_{_variable(shop_id)}_WEBHOOK_SECRET"
-    secrets = (os.environ.get(prefix), os.environ.get(f"{prefix}_OLD"))
+    secrets = [_one_word(prefix), _one_word(f"{prefix}_OLD")]
     if not any(secrets) and _is_simulated(f"SHOPIFY_{_variable(shop_id)}_"):
-        secrets = (simulator.webhook_secret(home() / "simulator"),)
+        secrets = [simulator.webhook_secret(home() / "simulator")]
     return tuple(secret for secret in secrets if secret)
 
 
 def webhook_callback_url() -> str | None:
     """Where Shopify reaches the receiver, without a shop's id at the end; None when it does not."""
-    url = (os.environ.get("WEBHOOK_CALLBACK_URL") or "").rstrip("/")
-    if url and urlsplit(url).scheme not in ("http", "https"):
-        raise SettingError(f"WEBHOOK_CALLBACK_URL must begin with https:// (it is {url!r}).")
-    return url or None
+    return _web_address("WEBHOOK_CALLBACK_URL")
 
 
 def import_directories(config_id: str, directories: tuple[str, ...]) -> tuple[str, ...]:
@@ -247,7 +249,15 @@ def kits_from_components() -> bool:
 
 
 def hard_sync_cron() -> str:
-    return os.environ.get("HARD_SYNC_CRON") or "30 6 * * *"
+    """When the daily hard sync is started."""
+    from dagster._utils.schedules import (
+        is_valid_cron_string,  # the receiver, which is to be light, does without Dagster
+    )
+
+    cron = os.environ.get("HARD_SYNC_CRON") or "30 6 * * *"
+    if not is_valid_cron_string(cron):
+        raise SettingError(f"HARD_SYNC_CRON takes a cron schedule such as 30 6 * * * (it is {cron!r}).")
+    return cron
 
 
 MAX_AGE_HOURS = {"RESET_INVENTORY": 26, "HARD_SYNC": 26, "RECENT_SYNC": 1}
@@ -335,6 +345,23 @@ def _required(environment: Mapping[str, str], name: str, meaning: str) -> str:
     if not value:
         raise SettingError(f"{name} is not set. It takes {meaning}.")
     return value
+
+
+def _one_word(name: str) -> str | None:
+    """The value of a variable that goes into HTTP as it is: without the line end that a file of it has. Nobody may read it."""
+    value = os.environ.get(name, "").strip()
+    if not re.fullmatch(r"[!-~]*", value):
+        raise SettingError(f"{name} has a blank, or a sign that is not ASCII, in it. Copy it again.")
+    return value or None
+
+
+def _web_address(name: str) -> str | None:
+    """An address without a slash at its end; None when the variable is not set."""
+    url = os.environ.get(name, "").strip().rstrip("/")
+    if url and not re.fullmatch(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[!-~]*)?", url):
+        # it is not shown, since it may hold a password
+        raise SettingError(f"{name} takes an address such as https://host/path, without a user or a password in it.")
+    return url or None
 
 
 def _integer(environment: Mapping[str, str], name: str, default: int, lowest: int = 0) -> int:

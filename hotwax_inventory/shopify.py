@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import dagster as dg
 import httpx
 
 from hotwax_inventory import shopify_documents as documents
@@ -31,6 +32,8 @@ MAX_IDS = 250
 READS_AT_ONCE = 4
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.25, 30.0
+# Other apps of the shop take slots, too, and Shopify does not say when one comes free.
+SLOT_PAUSE_SECONDS, SLOT_PATIENCE_SECONDS = 5.0, 3600.0
 RETRIED_STATUS = frozenset({408, 425, 429, 430, 500, 502, 503, 504})
 RUNNING_STATUS = frozenset({"CREATED", "RUNNING", "CANCELING"})
 # A token is renewed this long before it expires.
@@ -63,10 +66,6 @@ class ShopifyRefused(ShopifyError):
 
 class WrongVersion(ShopifyRefused):
     """Shopify answers by another API version than the one asked for."""
-
-
-class TooManyOperations(ShopifyError):
-    """All bulk operations that a shop may run at once are taken."""
 
 
 @dataclass(frozen=True)
@@ -154,13 +153,14 @@ class ShopifyClient:
         return [(node["id"], node["query"] or "") for node in nodes if node["createdAt"] >= moment]
 
     def run_query(self, query: str) -> str:
-        """Start a bulk query; its operation id. Raises TooManyOperations when all slots are taken."""
-        return self._operation_id(self.call(documents.RUN_QUERY, {"query": query})["bulkOperationRunQuery"])
+        """Start a bulk query, once a slot is free; its operation id. Raises ShopifyUnavailable, ShopifyRefused."""
+        return self._started(documents.RUN_QUERY, {"query": query})
 
     def run_mutation(self, mutation: str, staged_path: str) -> str:
-        """Start a bulk mutation over a staged file; its operation id. Raises TooManyOperations."""
-        started = self.call(documents.RUN_MUTATION, {"mutation": mutation, "path": staged_path})
-        return self._operation_id(started["bulkOperationRunMutation"])
+        """Start a bulk mutation over a staged file, once a slot is free; its operation id.
+
+        Raises ShopifyUnavailable, ShopifyRefused."""
+        return self._started(documents.RUN_MUTATION, {"mutation": mutation, "path": staged_path})
 
     def operation(self, operation_id: str) -> BulkOperation:
         """The state of a bulk operation. Raises ShopifyRefused when Shopify does not know it."""
@@ -240,7 +240,7 @@ class ShopifyClient:
     def levels(self, levels: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
         """What levels, given as (level, item), show now, as {(item, location): available}.
 
-        Those that Shopify does not know, or does not count, are left out."""
+        Those that Shopify does not know, or does not count any more, are left out."""
         gids = [f"gid://shopify/InventoryLevel/{level}?inventory_item_id={item}" for level, item in levels]
         pages = [{"ids": gids[start : start + MAX_IDS]} for start in range(0, len(gids), MAX_IDS)]
         found: dict[tuple[int, int], int] = {}
@@ -250,14 +250,24 @@ class ShopifyClient:
                 progress.reached(n * MAX_IDS)
                 for node in filter(None, answer["nodes"]):
                     available = next((q["quantity"] for q in node["quantities"] if q["name"] == "available"), None)
-                    if available is not None:
+                    if available is not None and _is_counted(node):
                         found[number(node["item"]["id"]), number(node["location"]["id"])] = available
         return found
 
-    def _operation_id(self, started: Json) -> str:
-        errors = started["userErrors"]
-        if any(error["code"] in ("OPERATION_IN_PROGRESS", "LIMIT_REACHED") for error in errors):
-            raise TooManyOperations(f"{self._shop}: {_messages(errors)}")
+    def _started(self, document: str, variables: Json) -> str:
+        deadline = time.monotonic() + SLOT_PATIENCE_SECONDS
+        while True:
+            (started,) = self.call(document, variables).values()
+            errors = started["userErrors"]
+            if not any(error["code"] in ("OPERATION_IN_PROGRESS", "LIMIT_REACHED") for error in errors):
+                break
+            if time.monotonic() > deadline:
+                raise ShopifyUnavailable(
+                    f"{self._shop}: no bulk operation could be started within {SLOT_PATIENCE_SECONDS / 60:.0f} minutes, since "
+                    f"others are running ({_messages(errors)}). See which apps of the shop run them, and run this again."
+                )
+            dg.get_dagster_logger().info(f"{self._shop}: waiting for a free bulk operation ({_messages(errors)}).")
+            time.sleep(SLOT_PAUSE_SECONDS)
         if errors or not started["bulkOperation"]:
             raise ShopifyRefused(f"{self._shop}: the bulk operation was not started: {_messages(errors)}.")
         return started["bulkOperation"]["id"]
@@ -328,6 +338,11 @@ class _Again(Exception):
     def __init__(self, reason: str, seconds: float = 0.0) -> None:
         super().__init__(reason)
         self.seconds = seconds
+
+
+def _is_counted(level: Json) -> bool:
+    """Whether a level of an answer is in use, of an item that is tracked and at a location that is open."""
+    return level["isActive"] and level["item"]["tracked"] and level["location"]["isActive"]
 
 
 def number(gid: str) -> int:

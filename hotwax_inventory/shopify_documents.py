@@ -10,7 +10,7 @@ ALL_LEVELS = """
         edges { node {
           id updatedAt
           item { id }
-          location { id }
+          location { id isActive }
           quantities(names: ["available", "on_hand"]) { name quantity }
         } }
       }
@@ -82,9 +82,9 @@ READ_LEVELS = """
 query ReadLevels($ids: [ID!]!) {
   nodes(ids: $ids) {
     ... on InventoryLevel {
-      id
-      item { id }
-      location { id }
+      id isActive
+      item { id tracked }
+      location { id isActive }
       quantities(names: ["available"]) { name quantity }
     }
   }

@@ -339,6 +339,12 @@ def test_a_shipment_is_stock_when_it_is_received_and_only_once(place: Place) -> 
     place.succeed("schedule_restock", {"shipment_receipt": {"shipment_id": "IN-INBOUND-1"}})
     place.succeed("schedule_restock", {"shipment_receipt": {"shipment_id": "IN-INBOUND-1"}})
     assert place.stock() == {("10001", "BROOKLYN"): (12, 12)}
+    place.put(f"{SHIPMENTS}/late.csv", f"{SHIPMENT}INBOUND-1,TEE-S,20,116,281,1,,,IN_TRANSFER\n", at(4))
+    (late, *_) = place.succeed("import_inbound_shipment").get_asset_check_evaluations()
+    assert (late.passed, late.description) == (
+        False,
+        "late.csv: Received or cancelled before, and left as it was: INBOUND-1.",
+    )
     for asked, said in REFUSED_DEEDS:
         assert said in place.failure(place.run("schedule_restock", {"shipment_receipt": asked})), asked
     assert place.stock() == {("10001", "BROOKLYN"): (12, 12)}

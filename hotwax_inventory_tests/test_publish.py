@@ -7,9 +7,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from hotwax_inventory import shopify, shopify_documents
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.publish.batch import LineOutcome, classify
-from hotwax_inventory.resources import Warehouse, WarehouseBusy
+from hotwax_inventory.resources import Shopify, Warehouse, WarehouseBusy
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
 
@@ -150,7 +151,7 @@ def test_a_sale_between_read_and_write_is_not_overwritten_blindly(
     started = stocked.simulator.shops.log_call
 
     def sell_before_the_mutation(call: Any) -> None:
-        if call.root_field == "stagedUploadsCreate":
+        if call.root_field == "stagedUploadsCreate" and not calls(stocked, "stagedUploadsCreate"):
             stocked.simulator.shops.sell("SHOP", tee, 7116, 2)
         started(call)
 
@@ -235,6 +236,42 @@ def test_a_sale_that_does_what_an_unanswered_line_asked_for_is_not_taken_for_it(
     assert shown(stocked) == TARGETS
     assert outcomes(stocked) == {"applied": 8, "no_op": 1}
     assert [c.source for c in shops.adjustments("SHOP")].count("adjust") == 8
+
+
+def test_while_others_have_all_bulk_operations_a_read_waits_and_says_so(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shopify, "SLOT_PAUSE_SECONDS", 0.01)
+    shops, log_call = stocked.simulator.shops, stocked.simulator.shops.log_call
+    stocked.simulator.faults.add(Fault("bulkOperationRunQuery", "bulk_stuck", times=5))
+    with Shopify().client("SHOP", "") as client:
+        others = [client.run_query(shopify_documents.ALL_LEVELS) for _ in range(5)]
+
+        def make_room_at_the_third_try(call: Any) -> None:
+            log_call(call)
+            if calls(stocked, "bulkOperationRunQuery") == 8:
+                cancel = "mutation($id: ID!) { bulkOperationCancel(id: $id) { bulkOperation { status } } }"
+                # the simulator answers one call at a time
+                threading.Thread(target=client.call, args=(cancel, {"id": others[0]})).start()
+
+        monkeypatch.setattr(shops, "log_call", make_room_at_the_third_try)
+        stocked.succeed("hard_sync", shop="SHOP")
+        assert shown(stocked) == TARGETS
+        monkeypatch.setattr(shopify, "SLOT_PATIENCE_SECONDS", 0.0)
+        stocked.simulator.faults.add(Fault("bulkOperationRunQuery", "bulk_stuck"))
+        client.run_query(shopify_documents.ALL_LEVELS)
+        result = stocked.run("hard_sync", shop="SHOP")
+    assert "others are running" in stocked.failure(result)
+
+
+def test_a_level_that_nobody_can_bring_to_its_number_keeps_no_other_from_it(stocked: Place) -> None:
+    stocked.simulator.shops.set_level("SHOP", item(stocked, "TEE-S"), 7116, 2_000_000_000)
+    stocked.put_reset("low.csv", f"{HEADER},116,-900000000,501\n")
+    stocked.succeed("import_inventory")
+    stocked.succeed("hard_sync", {"hard_sync_delta": {"use_valid_atp": False}}, shop="SHOP")
+    wrong = {key for key, quantity in shown(stocked).items() if quantity != TARGETS[key]}
+    assert wrong == {("TEE-S", 7116), ("TEE-S", 7000)}
+    assert "`out_of_range` | 1" in stocked.told("hard_sync_delta")["left_out"]
 
 
 def test_a_sync_that_cannot_be_confirmed_is_no_success(stocked: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hotwax_inventory.publish import guards, settling
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory.simulator.stock import Call
-from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.conftest import REFERENCE, Place
 from hotwax_inventory_tests.test_publish import TARGETS, calls, item, materialised, outcomes, shown, stocked
 from hotwax_inventory_tests.test_publish_crashes import ended, publishing
 from hotwax_inventory_tests.test_publish_recent import RECENT, reset, synced
@@ -103,6 +103,37 @@ def test_a_delta_that_was_overtaken_is_refused_even_with_approval(held: Place) -
     refused = materialised(held, RECENT, "recent_change_upload", approve=True)
     assert "overtaken" in held.failure(refused)
     assert sent(held) == before
+
+
+def test_a_delta_that_others_have_overtaken_is_not_taken_for_the_one_that_was_read(held: Place) -> None:
+    reset(held, "newer", ("116", 1, "503"))
+    assert not held.run(RECENT, shop="SHOP").success
+    refused = materialised(held, RECENT, "recent_change_upload", approve=True, sync_run_id=2)
+    assert "has overtaken delta 2" in held.failure(refused)
+    assert shown(held) == TARGETS
+    assert materialised(held, RECENT, "recent_change_upload", approve=True, sync_run_id=3).success
+    assert shown(held)["TEE-L", 7116] == 1
+
+
+def test_a_shop_that_has_become_master_of_its_stock_gets_nothing_that_was_held(held: Place) -> None:
+    held.write_reference("shopify_shop", REFERENCE["shopify_shop"].replace("hotwax,", "shopify,"))
+    held.succeed("load_reference")
+    refused = materialised(held, RECENT, "recent_change_upload", approve=True)
+    assert "has inventory_master shopify" in held.failure(refused)
+    assert shown(held) == TARGETS
+
+
+def test_a_delta_that_was_left_for_a_day_is_sent_on_approval_alone(stocked: Place) -> None:
+    assert materialised(
+        stocked, "hard_sync", "shopify_inventory_level", "shopify_shop_product", "hard_sync_delta"
+    ).success
+    stocked.rows("update sync_run set observed_at = observed_at - interval 1 day")
+    refused = materialised(stocked, "hard_sync", "hard_sync_upload")
+    assert "SYNC_MAX_SNAPSHOT_MINUTES" in stocked.failure(refused)
+    assert sent(stocked) == 0
+    assert materialised(stocked, "hard_sync", "hard_sync_upload", tags={"user": "ann"}, approve=True).success
+    assert shown(stocked) == TARGETS
+    assert stocked.rows("select approved_by from sync_run") == [("ann",)]
 
 
 def test_too_many_levels_going_to_zero_are_held(synced: Place, monkeypatch: pytest.MonkeyPatch) -> None:

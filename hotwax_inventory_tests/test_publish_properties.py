@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotwax_inventory import settings
-from hotwax_inventory.imports.shopify_levels import find_shop
+from hotwax_inventory.imports.shops import find_shop
 from hotwax_inventory.publish.compare import levels_to_read, make_delta, read_live
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT
 from hotwax_inventory.publish.resume import interrupted, resume, send

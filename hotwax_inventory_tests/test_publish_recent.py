@@ -11,7 +11,7 @@ import pytest
 from hotwax_inventory.automation import upload_recent_inventory_changes_quarter_hourly
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
-from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.conftest import REFERENCE, Place
 from hotwax_inventory_tests.test_feeds import KITS, QUEUE
 from hotwax_inventory_tests.test_publish import (
     HEADER,
@@ -222,6 +222,60 @@ def test_a_sale_between_read_and_write_stands_too(synced: Place, monkeypatch: py
     sold = [a for a in shops.adjustments("SHOP") if a.source == "sale"]
     assert shown(synced)["TEE-S", 7116] == 9 - len(sold)
     assert sold
+
+
+def test_what_a_person_maps_otherwise_is_followed_before_the_next_read(synced: Place) -> None:
+    shops = synced.simulator.shops
+    shops.add_item("SHOP", 901, "OTHER")
+    shops.set_level("SHOP", 901, 7116, 50)
+    shops.add_location("SHOP", 7999)
+    for sku in ("TEE-S", "TEE-M", "TEE-L"):
+        shops.set_level("SHOP", item(synced, sku), 7999, 1)
+    synced.succeed("hard_sync", shop="SHOP")
+    synced.write_reference("shopify_shop_product", "shop_id,product_id,shopify_inventory_item_id\nSHOP,10001,901\n")
+    locations = REFERENCE["shopify_shop_location"] + "SHOP,WAREHOUSE,7999\n"
+    synced.write_reference("shopify_shop_location", locations)
+    synced.succeed("load_reference")
+    synced.succeed(RECENT, shop="SHOP")
+    assert shops.level("SHOP", 901, 7116).available == TARGETS["TEE-S", 7116]
+    found = [shops.level("SHOP", item(synced, sku), 7999).available for sku in ("TEE-S", "TEE-M", "TEE-L")]
+    assert found == [1, 20, 30], "the first is an item of nobody now"
+    reset(synced, "later", ("116", 9, "501"))
+    synced.succeed(RECENT, shop="SHOP")
+    assert shops.level("SHOP", 901, 7116).available == 9
+    assert shown(synced) == TARGETS
+    made = len(shops.calls)
+    synced.succeed("load_reference")
+    synced.succeed(RECENT, shop="SHOP")
+    assert len(shops.calls) == made
+
+
+def test_what_others_have_moved_while_they_were_master_is_not_moved_again(synced: Place) -> None:
+    for master, quantity in (("shopify", 50), ("hotwax", 51)):
+        synced.write_reference("shopify_shop", REFERENCE["shopify_shop"].replace("hotwax,", f"{master},"))
+        synced.succeed("load_reference")
+        synced.simulator.shops.set_available("SHOP", item(synced, "TEE-S"), 7116, 50)
+        reset(synced, f"to {quantity}", ("116", quantity, "501"))
+    synced.succeed(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP")
+    assert shown(synced)["TEE-S", 7116] == 51
+
+
+GONE = {
+    "level": "update level set is_active = 0 where item_id = ? and location_id = 7116",
+    "item": "update item set tracked = 0 where item_id = ?",
+    "location": "update location set is_active = 0 where location_id = 7116 and ? is not null",
+}
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_what_shopify_does_not_count_any_more_is_not_written(synced: Place, gone: str) -> None:
+    tee = item(synced, "TEE-S")
+    with synced.simulator.shops.transaction() as db:
+        db.execute(GONE[gone], [tee])
+    reset(synced, "later", ("116", 9, "501"))
+    for job in (RECENT, "hard_sync"):
+        synced.succeed(job, shop="SHOP")
+        assert synced.simulator.shops.level("SHOP", tee, 7116).available == 6, job
 
 
 def test_a_run_is_requested_for_each_shop_that_we_publish_to_and_have_read(place: Place) -> None:

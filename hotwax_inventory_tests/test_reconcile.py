@@ -302,5 +302,5 @@ def test_stock_that_is_not_the_sum_of_its_entries_is_not_published(stocked: Plac
 
 def test_a_level_goes_below_zero_only_where_raw_numbers_are_asked_for() -> None:
     delta = Delta(1, RECENT, 9, 9, 9, 2, 7, 2, 2, False, {})
-    assert "2 levels would be brought below zero" in number_alarms(delta, use_valid_atp=True)["nothing_below_zero"]
+    assert "2 levels would get a number below zero" in number_alarms(delta, use_valid_atp=True)["nothing_below_zero"]
     assert number_alarms(delta, use_valid_atp=False) == {}

@@ -16,7 +16,7 @@ import httpx
 import paramiko
 import pytest
 
-from hotwax_inventory import dagster_home, webhook
+from hotwax_inventory import dagster_home, settings, webhook
 from hotwax_inventory.alerts.sensors import SENSORS
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.resources import Sftp, Warehouse
@@ -248,3 +248,37 @@ def test_a_query_cannot_leave_the_folders_it_was_given(place: Place, tmp_path: P
         with Warehouse().connect() as connection, pytest.raises(Exception, match=r"(?i)disabled|cannot|permission"):
             connection.execute(sql).fetchall()
     assert not (tmp_path / "out.csv").exists()
+
+
+# variable, a value that cannot be right, and what is said of it
+UNUSABLE = [
+    ("SHOPIFY_SHOP_ACCESS_TOKEN", "shpat canary", "SHOPIFY_SHOP_ACCESS_TOKEN has a blank"),
+    ("SHOPIFY_SHOP_CLIENT_SECRET", "canaryß", "SHOPIFY_SHOP_CLIENT_SECRET has a blank"),
+    ("SHOPIFY_SHOP_URL", "https://user:canary@127.0.0.1:1", "SHOPIFY_SHOP_URL takes an address"),
+    ("SHOPIFY_SHOP_URL", "http://127.0.0.1:port", "SHOPIFY_SHOP_URL takes an address"),
+    ("SHOPIFY_SHOP_URL", "ftp://127.0.0.1", "SHOPIFY_SHOP_URL takes an address"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "said"), UNUSABLE)
+def test_a_setting_that_cannot_be_right_is_named_and_not_shown(
+    place: Place, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv("SHOPIFY_SHOP_ACCESS_TOKEN", "token")
+    monkeypatch.setenv(name, value)
+    failure = place.failure(place.run("hard_sync", shop="SHOP"))
+    assert said in failure
+    assert "canary" not in failure
+
+
+def test_the_line_end_of_a_file_is_no_part_of_a_token(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = place.simulator.addresses.access_token
+    monkeypatch.setenv("SHOPIFY_SHOP_ACCESS_TOKEN", f" {token}\n")
+    monkeypatch.setenv("SHOPIFY_SHOP_URL", f"{place.simulator.addresses.shopify_url}/SHOP")
+    place.succeed("hard_sync", shop="SHOP")
+
+
+def test_a_schedule_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARD_SYNC_CRON", "daily")
+    with pytest.raises(settings.SettingError, match="HARD_SYNC_CRON takes a cron schedule"):
+        settings.hard_sync_cron()

@@ -1,6 +1,7 @@
 """Shopify as the master of stock: its webhooks and its daily read become stock, in whatever order they come."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -8,8 +9,9 @@ import pytest
 
 from hotwax_inventory.files import inbox
 from hotwax_inventory.files.inbox import Event
-from hotwax_inventory.imports.shopify_levels import Shop, last_read
+from hotwax_inventory.imports.shopify_levels import last_read
 from hotwax_inventory.imports.shopify_reset import SyncInventory, register_read
+from hotwax_inventory.imports.shops import Shop
 from hotwax_inventory.ledger import entries, resets
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
@@ -156,6 +158,35 @@ def test_updates_count_in_the_order_of_their_times_whatever_order_they_come_in(p
     assert place.stock() == {("10001", "BROADWAY"): (1, 1), ("10002", "BROADWAY"): (4, 4)}
 
 
+def test_a_time_that_has_not_come_yet_is_not_believed(place: Place) -> None:
+    imported(place, event("far ahead", body(available=3, minutes=60 * 24 * 365)))
+    assert place.stock() == {("10001", "BROADWAY"): (3, 3)}
+    assert place.rows("select updated_at from shopify_webhook_update") == [(moment(70),)]
+    imported(
+        place, replace(event("a day later", body(available=9, minutes=1440)), received_at=moment(1440).isoformat())
+    )
+    assert place.stock() == {("10001", "BROADWAY"): (9, 9)}
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"{}\n", b"\xff\xfe\n", b"[]\n", b'{"shop_id": "SHOP", "received_at": "now"}\n']
+)
+def test_a_damaged_file_of_the_inbox_keeps_nothing_else_back(place: Place, damage: bytes) -> None:
+    inbox.write([event("a", body(available=7)), event("b", body(TEE_M, available=8))])
+    (spoilt,) = inbox.waiting()
+    spoilt.write_bytes(spoilt.read_bytes() + damage)
+    (inbox.inbox() / "alone.jsonl").write_bytes(damage)
+    assert inbox.recent_ids() == [("SHOP", "a"), ("SHOP", "b")]
+    result = place.succeed("import_webhook_updates")
+    assert place.stock() == {("10001", "BROADWAY"): (7, 7), ("10002", "BROADWAY"): (8, 8)}
+    assert inbox.waiting() == []
+    (check,) = [check for check in result.get_asset_check_evaluations() if check.check_name == "rows_accepted"]
+    kept = sorted(path.name for path in inbox.inbox().glob("*.damaged"))
+    assert kept == ([spoilt.with_suffix(".damaged").name, "alone.damaged"] if damage else [])
+    assert check.passed == (not damage)
+    assert all(name in (check.description or "") for name in kept)
+
+
 def test_an_update_that_comes_again_is_one_update(place: Place) -> None:
     first, other = event("a", body(available=7)), event("b", body(available=None))
     imported(place, first, other, first)
@@ -204,7 +235,14 @@ def test_a_whole_read_resets_qoh_by_what_is_on_hand_at_the_time_of_the_read(plac
 
 @pytest.mark.parametrize(
     ("kind", "times", "is_read"),
-    [("bulk_failed", 2, True), ("bulk_partial", 9, False), ("cut_last_line", 1, True), ("bulk_expired", 9, False)],
+    [
+        ("bulk_failed", 2, True),
+        ("bulk_partial", 9, False),
+        ("cut_last_line", 1, True),
+        ("bulk_expired", 9, False),
+        ("duplicate_lines", 1, True),
+        ("duplicate_lines", 9, False),
+    ],
 )
 def test_a_read_that_is_not_whole_changes_nothing_and_is_begun_again(
     place: Place, kind: str, times: int, is_read: bool

@@ -2,7 +2,7 @@
 
 A file has the events of one commit, one a line, and is whole or not there: written beside, synced, renamed, the folder synced. An
 import takes all files into one landed file, and removes them after its commit. It knows events by their ids, so that files which
-a killed run has left are no second copy."""
+a killed run has left are no second copy. A file that was damaged since is kept beside; what is left of it is imported."""
 
 import contextlib
 import hashlib
@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from hotwax_inventory import settings
@@ -39,9 +40,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Batch:
-    """Files of the inbox as one landed file."""
+    """Files of the inbox as one landed file; `damaged` are those with lines that are no event (which are not landed)."""
 
     files: tuple[Path, ...]
+    damaged: tuple[Path, ...]
     landed: Path
     sha256: str
     size_bytes: int
@@ -86,9 +88,12 @@ def batches() -> Iterator[Batch]:
 
 
 def remove(batch: Batch) -> None:
-    """Take the files of a committed batch out of the inbox."""
+    """Take the files of a committed batch out of the inbox; damaged ones stay under another name."""
     for path in batch.files:
-        path.unlink(missing_ok=True)
+        if path in batch.damaged:
+            path.rename(path.with_suffix(".damaged"))
+        else:
+            path.unlink(missing_ok=True)
 
 
 def remove_leftovers() -> None:
@@ -107,8 +112,9 @@ def recent_ids() -> list[tuple[str, str]]:
     found: dict[tuple[str, str], None] = {}
     for path in (*reversed(waiting()), *newest_first):
         for line in _content(path).splitlines():
-            event = json.loads(line)
-            found[event["shop_id"], event["webhook_id"]] = None
+            if _is_event(line):
+                event = json.loads(line)
+                found[event["shop_id"], event["webhook_id"]] = None
         if len(found) >= MOST_REMEMBERED:
             break
     return list(found)[:MOST_REMEMBERED]
@@ -131,6 +137,17 @@ def _content(path: Path) -> bytes:
     return b""
 
 
+def _is_event(line: bytes) -> bool:
+    """Whether a line is an event as `write` writes them."""
+    try:
+        event = json.loads(line)
+        datetime.fromisoformat(event["received_at"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    is_triggered = event.get("triggered_at") is None or isinstance(event["triggered_at"], str)
+    return is_triggered and all(isinstance(event.get(name), str) for name in ("shop_id", "webhook_id", "body"))
+
+
 def _modified(path: Path) -> float:
     """When a file was last written; long ago when somebody has removed it in the meantime."""
     with contextlib.suppress(FileNotFoundError):
@@ -139,7 +156,9 @@ def _modified(path: Path) -> float:
 
 
 def _landed(contents: Mapping[Path, bytes]) -> Batch:
-    content = b"".join(contents.values())
+    lines = {path: content.splitlines(keepends=True) for path, content in contents.items()}
+    damaged = tuple(path for path, found in lines.items() if not all(map(_is_event, found)))
+    content = b"".join(line for path in lines for line in lines[path] if path not in damaged or _is_event(line))
     sha256 = hashlib.sha256(content).hexdigest()
     landed = landed_folder() / f"{sha256}.jsonl"
     temporary = landed.with_suffix(f".{os.getpid()}.part")
@@ -148,7 +167,7 @@ def _landed(contents: Mapping[Path, bytes]) -> Batch:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(landed)
-    return Batch(tuple(contents), landed, sha256, len(content))
+    return Batch(tuple(contents), damaged, landed, sha256, len(content))
 
 
 def _made(folder: Path) -> Path:

@@ -45,7 +45,7 @@ class PendingFile:
 
 @dataclass
 class Imported:
-    """One file of a run: what became of its rows."""
+    """One file of a run: what became of its rows; `failure` says why nothing did, `note` what is odd although all went well."""
 
     log_id: int
     file_name: str
@@ -53,6 +53,7 @@ class Imported:
     refused: int = 0
     ignored: int = 0
     failure: str | None = None
+    note: str | None = None
 
 
 def kind_of(text: Text, imports: Sequence[Import]) -> Import:

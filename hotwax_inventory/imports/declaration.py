@@ -86,7 +86,9 @@ class ImportFiles(dg.Config):
     @model_validator(mode="before")
     @classmethod
     def hotwax_spellings(cls, values: dict[str, object]) -> dict[str, object]:
-        return values | {ours: values[theirs] for theirs, ours in SPELLINGS.items() if values.get(theirs) is not None}
+        # what a person has emptied in the launchpad is not said
+        said = {name: value for name, value in values.items() if value is not None and value != ""}
+        return said | {ours: said[theirs] for theirs, ours in SPELLINGS.items() if theirs in said}
 
     def parameters(self) -> dict[str, str | None]:
         """What reading the rows depends on; it is kept with the file, since they may be read by a later run."""

@@ -209,7 +209,7 @@ set
     started_at = $started_at,
     finished_at = case when d.failure is not null or $is_applied then current_timestamp end,
     run_id = $run_id,
-    message = coalesce(d.failure, case when $is_applied and d.rows = 0 then 'The file has a header and no rows.' end)
+    message = coalesce(d.failure, l.message, case when $is_applied and d.rows = 0 then 'The file has a header and no rows.' end)
 from (
     select
         unnest($log_ids) as log_id,
@@ -245,6 +245,12 @@ def _finish(
             "run_id": run_id,
         },
     )
+    notes = connection.execute(
+        "select log_id, message from data_manager_log where log_id in (select unnest($log_ids)) and message is not null",
+        {"log_ids": [file.log_id for file in done if not file.failure]},
+    ).fetchall()
+    for file in done:
+        file.note = dict(notes).get(file.log_id)
 
 
 # Files by the statement that they are part of: rows that were refused and come back mended belong to the file that they are of. Of

@@ -13,9 +13,8 @@ import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.rows import BadFile, Text, fields_relation, read_text
+from hotwax_inventory.imports.shop_products import match_products
 from hotwax_inventory.resources import Warehouse, require_free_disk
-
-SHOPS = dg.DynamicPartitionsDefinition(name="shop")
 
 
 class ReferenceError(ValueError):
@@ -41,6 +40,8 @@ class ReferenceFile:
     values: dict[str, str]
     rules: tuple[Rule, ...] = ()
     is_optional: bool = False
+    # SQL that lets move what depends on a row that `replaced` does not have
+    moved: str | None = None
     # SQL of what stays of the rows in `replaced` that `staged` does not have any more
     kept: str | None = None
 
@@ -108,6 +109,19 @@ select
     if(quantity = 0, changed_seq, (select last_value + 1 from sequence)) as changed_seq
 from replaced
 anti join staged using (order_id, order_item_seq_id)
+"""
+
+# A location that shows another facility's stock now moves all items that have a level there.
+LOCATION_MOVED = """
+update shopify_shop_product as p
+set changed_seq = (select last_value + 1 from sequence)
+from (
+    select distinct l.shop_id, l.shopify_inventory_item_id
+    from shopify_inventory_level as l
+    join (from shopify_shop_location except from replaced) as n
+        on n.shop_id = l.shop_id and n.shopify_location_id = l.shopify_location_id
+) as m
+where m.shop_id = p.shop_id and m.shopify_inventory_item_id = p.shopify_inventory_item_id
 """
 
 # `_NA_` is the brokering queue; as a location's facility it stands for the aggregate location.
@@ -179,6 +193,7 @@ REFERENCE_FILES = (
                 "is the location of two facilities",
             ),
         ),
+        moved=LOCATION_MOVED,
     ),
     ReferenceFile(
         tables.SHOPIFY_SHOP_PRODUCT_MAPPING,
@@ -240,7 +255,7 @@ ASSETS = (
     ],
 )
 def reference(context: dg.AssetExecutionContext, warehouse: Warehouse):
-    """Load every reference file in one transaction, and make each shop a partition.
+    """Load every reference file in one transaction, match the items of the shops anew, and make each shop a partition.
 
     Raises ReferenceError, with nothing changed, when a file has anything wrong with it; DiskNearlyFull."""
     require_free_disk()
@@ -248,6 +263,9 @@ def reference(context: dg.AssetExecutionContext, warehouse: Warehouse):
         for file in REFERENCE_FILES:
             load_file(file, settings.reference_dir(), Path(scratch), connection)
         _identify(connection)
+        for (shop_id,) in connection.execute(READ_SHOPS).fetchall():
+            match_products(shop_id, connection)
+        connection.execute(FORGOTTEN)
         # which products are kits, and at which facilities stock counts, may be otherwise now
         connection.execute("update sequence set kits_upto = 0")
         counts = {name: connection.execute(f"select count(*) from {name}").fetchall()[0][0] for name in ASSETS}
@@ -258,6 +276,16 @@ def reference(context: dg.AssetExecutionContext, warehouse: Warehouse):
         if name == "shopify_shop":
             metadata["inventory_master"] = dg.MetadataValue.json(dict(shops))
         yield dg.MaterializeResult(asset_key=name, metadata=metadata)
+
+
+# Shops whose items are known: those are matched with the products anew.
+READ_SHOPS = "select shop_id from shopify_shop semi join shopify_bulk_read using (shop_id) order by shop_id"
+
+
+# Where others write, what we have published is no longer what Shopify last confirmed to us.
+FORGOTTEN = (
+    "delete from published_level where shop_id in (select shop_id from shopify_shop where inventory_master <> 'hotwax')"
+)
 
 
 def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duckdb.DuckDBPyConnection) -> None:
@@ -276,7 +304,9 @@ def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duck
     connection.execute(f"insert into {file.table.name} select {values} from staged order by line_number")
     if file.kept:
         connection.execute(f"insert into {file.table.name} by name {file.kept}")
-    if any(column.name == "changed_seq" for column in file.table.columns):
+    if file.moved:
+        connection.execute(file.moved)
+    if file.moved or any(column.name == "changed_seq" for column in file.table.columns):
         connection.execute("update sequence set last_value = last_value + 1")
 
 

@@ -161,10 +161,18 @@ RECORDS = """
     from item
 """
 
+# Shipments that nobody can change any more.
+DONE = """
+select shipment_id from shipment where status_id in ('PURCH_SHIP_RECEIVED', 'SHIPMENT_CANCELLED')
+union
+select shipment_id from shipment_receipt
+"""
+
 # Shipments as the newest file of each states them, but for the destination, which not every file does; one that has been received
 # or cancelled stays as it is. `{incoming}` is SQL of the accepted rows of those that the batch names, with a log_id, a line_number
 # and the columns of both tables.
 APPLIED = (
+    f"create or replace temp table done as {DONE}",
     """
 create or replace temp table incoming as
 with row as ({incoming}),
@@ -184,11 +192,19 @@ newest as (
 select r.* exclude (position) replace (n.destination_facility_id as destination_facility_id)
 from placed as r
 join newest as n on n.shipment_id = r.shipment_id and n.position = r.position
-anti join (
-    select shipment_id from shipment where status_id in ('PURCH_SHIP_RECEIVED', 'SHIPMENT_CANCELLED')
-    union all
-    select shipment_id from shipment_receipt
-) as done on done.shipment_id = r.shipment_id
+anti join done on done.shipment_id = r.shipment_id
+""",
+    """
+update data_manager_log as l
+set message = left('Received or cancelled before, and left as it was: ' || d.names || '.', 1000)
+from (
+    select log_id, string_agg(distinct coalesce(external_id, name), ', ') as names
+    from ({incoming})
+    semi join done using (shipment_id)
+    where log_id in (select log_id from batch)
+    group by log_id
+) as d
+where d.log_id = l.log_id
 """,
     """
 merge into shipment as s
@@ -227,6 +243,7 @@ select
 from incoming
 """,
     "drop table incoming",
+    "drop table done",
 )
 
 

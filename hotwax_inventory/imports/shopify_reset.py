@@ -11,8 +11,8 @@ import duckdb
 from pydantic import Field, model_validator
 
 from hotwax_inventory import settings, tables
-from hotwax_inventory.imports.reference import SHOPS
-from hotwax_inventory.imports.shopify_levels import Read, Shop, find_shop, last_read
+from hotwax_inventory.imports.shopify_levels import Read, last_read
+from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.resources import Warehouse
 

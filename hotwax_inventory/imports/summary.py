@@ -29,7 +29,9 @@ def check_specs(asset: str) -> list[dg.AssetCheckSpec]:
     """The checks that every file import reports about its own run."""
     return [
         dg.AssetCheckSpec(
-            "rows_accepted", asset=asset, description="No row was refused, and no file was without rows."
+            "rows_accepted",
+            asset=asset,
+            description="No row was refused, none came too late, and no file was without rows.",
         ),
         dg.AssetCheckSpec("content_is_new", asset=asset, description="No file repeats a content that came before."),
         dg.AssetCheckSpec("files_readable", asset=asset, description="Every file could be read."),
@@ -103,7 +105,7 @@ def files_table(imported: Sequence[Imported]) -> dg.MarkdownMetadataValue:
     """What became of each file of a run."""
     return markdown_table(
         ("file", "rows", "refused", "ignored", "what happened"),
-        [(f.file_name, f.rows, f.refused, f.ignored, f.failure or "imported") for f in imported],
+        [(f.file_name, f.rows, f.refused, f.ignored, f.failure or f.note or "imported") for f in imported],
     )
 
 
@@ -121,18 +123,16 @@ def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) ->
     """The checks of a run; `refused_rows` are the first of them as (file, line, column, reason, row)."""
     refused = sum(file.refused for file in done.imported)
     hollow = [file.file_name for file in done.imported if not file.rows and not file.failure]
+    notes = [f"{file.file_name}: {file.note}" for file in done.imported if file.note]
     failed = failures(done.imported)
     return [
         dg.AssetCheckResult(
             asset_key=asset,
             check_name="rows_accepted",
-            passed=not refused and not hollow,
+            passed=not (refused or hollow or notes),
             severity=dg.AssetCheckSeverity.WARN,
-            description=_refused(refused, refused_rows)
-            if refused
-            else f"Without rows: {', '.join(hollow)}."
-            if hollow
-            else None,
+            description=" ".join([*([_refused(refused, refused_rows)] if refused else []), *notes])
+            or (f"Without rows: {', '.join(hollow)}." if hollow else None),
             metadata={"rows_refused": refused, "files_without_rows": hollow},
         ),
         dg.AssetCheckResult(

@@ -11,8 +11,7 @@ from pydantic import Field
 
 from hotwax_inventory import settings, shopify_documents, tables
 from hotwax_inventory.choices import choice
-from hotwax_inventory.imports.reference import SHOPS
-from hotwax_inventory.imports.shopify_levels import find_shop
+from hotwax_inventory.imports.shops import SHOPS, find_shop
 from hotwax_inventory.resources import Shopify, Warehouse
 from hotwax_inventory.shopify import ShopifyClient, ShopifyRefused
 

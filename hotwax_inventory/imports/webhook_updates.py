@@ -3,6 +3,8 @@
 The receiver has put them into `files.inbox`; here a batch of them becomes rows, each with what became of it. They take effect at
 Shopify's `updated_at`, whenever they come; of equal times `X-Shopify-Triggered-At` decides, then the smaller quantity."""
 
+from collections.abc import Iterator, Sequence
+
 import dagster as dg
 import duckdb
 
@@ -14,6 +16,10 @@ from hotwax_inventory.imports.summary import MOST_LINES, markdown_table
 from hotwax_inventory.resources import Warehouse, require_free_disk
 
 CHECK = dg.AssetCheckSpec("rows_accepted", asset="shopify_webhook_update", description="No update was refused.")
+
+# Nothing is told before it has happened: a time that is further ahead of its arrival than clocks differ is not believed, since
+# nothing would be newer for as long.
+MOST_AHEAD = "interval 10 minutes"
 
 # The events that are not known yet. What is not what it should be is null; of `available_type`, a JSON null is 'NULL'.
 ARRIVED = f"""
@@ -51,8 +57,9 @@ select
     case when regexp_full_match(item, '[0-9]+') then try_cast(item as bigint) end as shopify_inventory_item_id,
     case when regexp_full_match(location, '[0-9]+') then try_cast(location as bigint) end as shopify_location_id,
     {UNITS.format("units_stated")} as units,
-    case when regexp_full_match(updated, '[0-9]{{{{4}}}}-[0-9-]+T[0-9:.]+(Z|[+-][0-9:]+)') then try_cast(updated as timestamptz) end
-        as updated_at
+    case when regexp_full_match(updated, '[0-9]{{{{4}}}}-[0-9-]+T[0-9:.]+(Z|[+-][0-9:]+)')
+        then least(try_cast(updated as timestamptz), received_at + {MOST_AHEAD})
+    end as updated_at
 from stated as s
 anti join shopify_webhook_update as u on u.shop_id = s.shop_id and u.webhook_id = s.webhook_id
 qualify row_number() over (partition by s.shop_id, s.webhook_id order by s.received_at) = 1
@@ -280,11 +287,13 @@ order by disposition
 def shopify_webhook_update(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """One update of a level that Shopify has sent by webhook, and what became of it: applied or, for a reason, not."""
     log_ids: list[int] = []
+    damaged: list[str] = []
     require_free_disk()
     for batch in inbox.batches():
         with warehouse.transaction() as connection:
             log_id = import_batch(batch, context.run.run_id, connection)
         inbox.remove(batch)
+        damaged += [path.with_suffix(".damaged").name for path in batch.damaged]
         log_ids += [] if log_id is None else [log_id]
     inbox.remove_leftovers()
     with warehouse.transaction() as connection:
@@ -303,10 +312,20 @@ def shopify_webhook_update(context: dg.AssetExecutionContext, warehouse: Warehou
         check_results=[
             dg.AssetCheckResult(
                 check_name=CHECK.name,
-                passed="refused" not in counts,
+                passed="refused" not in counts and not damaged,
                 severity=dg.AssetCheckSeverity.WARN,
-                description=f"{counts['refused']} updates were refused; see data_manager_error." if refused else None,
+                description=" ".join(_complaints(counts.get("refused", 0), damaged)) or None,
                 metadata={"rows_refused": counts.get("refused", 0)},
             )
         ],
     )
+
+
+def _complaints(refused: int, damaged: Sequence[str]) -> Iterator[str]:
+    if refused:
+        yield f"{refused} updates were refused; see data_manager_error."
+    if damaged:
+        yield (
+            f"Files of the inbox were damaged on disk, and stay there as {', '.join(damaged[:MOST_LINES])}: they have lines that "
+            "are no events. All other lines are imported; run sync_inventory_from_shopify for what these have told."
+        )

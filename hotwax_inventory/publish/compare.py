@@ -67,6 +67,9 @@ left join published as b
 where l.available is not null
 """
 
+# What Shopify takes as a quantity, and as a change of one.
+IS_IN_RANGE = f"target_quantity between -{MOST_UNITS} and {MOST_UNITS} and abs(delta) <= {2 * MOST_UNITS}"
+
 CHANGE = f"""
 create or replace temp table change as
 select
@@ -82,9 +85,7 @@ from compared as c
 join shopify_shop_product as p
     on p.shop_id = $shop_id and p.shopify_inventory_item_id = c.shopify_inventory_item_id
 join published_location as l on l.shopify_location_id = c.shopify_location_id
-where c.has_moved
-    and c.delta <> 0
-    and c.target_quantity between -{MOST_UNITS} and {MOST_UNITS}
+where c.has_moved and c.delta <> 0 and {IS_IN_RANGE}
 """
 
 # A level that shows our number is confirmed by that: with `shopify` those that were published as something else, with
@@ -217,7 +218,7 @@ def _counted(scope: Scope, job: str, asked: int, connection: duckdb.DuckDBPyConn
     """The numbers of `compared` and `change`."""
     shop_id = scope.shop.shop_id
     compared, out_of_range = connection.execute(
-        f"select count(*), count(*) filter (target_quantity not between -{MOST_UNITS} and {MOST_UNITS}) from compared"
+        f"select count(*), count(*) filter (not ({IS_IN_RANGE})) from compared"
     ).fetchall()[0]
     changes, units, zeroed, below_zero = connection.execute(
         "select count(*), coalesce(sum(abs(delta)), 0)::bigint, "

@@ -10,8 +10,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import tables
-from hotwax_inventory.imports.reference import SHOPS
-from hotwax_inventory.imports.shopify_levels import find_shop
+from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.plots import bar_chart
 from hotwax_inventory.progress import Seconds
@@ -99,11 +98,7 @@ def _plan(
 
     Raises WrongMaster, NothingRead, UnknownGroup, DiskNearlyFull."""
     shop, asset = scope.shop, context.asset_key.to_user_string()
-    if shop.inventory_master != "hotwax":
-        raise WrongMaster(
-            f"Shop {shop.shop_id} has inventory_master {shop.inventory_master}: its numbers are read, not written. "
-            "Run sync_inventory_from_shopify for it, or change shopify_shop.csv."
-        )
+    require_written(shop)
     require_free_disk()
     shopify.hold_shop(shop.shop_id)
     seconds = Seconds()
@@ -134,6 +129,15 @@ def _plan(
     return dg.MaterializeResult(
         metadata=metadata, check_results=check_results(asset, delta.alarms | alarms, percents(delta))
     )
+
+
+def require_written(shop: Shop) -> None:
+    """Raises WrongMaster when the shop's numbers are read, not written."""
+    if shop.inventory_master != "hotwax":
+        raise WrongMaster(
+            f"Shop {shop.shop_id} has inventory_master {shop.inventory_master}: its numbers are read, not written. "
+            "Run sync_inventory_from_shopify for it, or change shopify_shop.csv."
+        )
 
 
 def _levels_to_read(scope: Scope, job: str, warehouse: Warehouse) -> tuple[Levels, int]:

@@ -25,7 +25,7 @@ SHARES = {
     "few_levels_change": "No larger share of the levels changes than SYNC_MAX_CHANGED_PERCENT.",
     "few_levels_go_to_zero": "No larger share of the levels goes to zero than SYNC_MAX_ZEROED_PERCENT.",
 }
-NUMBERS = {"nothing_below_zero": "No level is brought below zero, unless use_valid_atp is false."}
+NUMBERS = {"nothing_below_zero": "No number that we promise is below zero, unless use_valid_atp is false."}
 LEDGER = {"ledger_adds_up": "The stock of every product and facility is the sum of its ledger entries."}
 SNAPSHOT = {
     "snapshot_is_complete": "Every line of the shop's last bulk read is in the warehouse.",
@@ -104,7 +104,7 @@ def number_alarms(delta: Delta, use_valid_atp: bool) -> dict[str, str]:
     if not (use_valid_atp and delta.below_zero_count):
         return {}
     return {
-        "nothing_below_zero": f"{delta.below_zero_count:,} levels would be brought below zero, which only use_valid_atp = false "
+        "nothing_below_zero": f"{delta.below_zero_count:,} levels would get a number below zero, which only use_valid_atp = false "
         f"may do. {_how(delta.job)}"
     }
 
@@ -149,13 +149,20 @@ def snapshot_alarms(
             f"The warehouse has {loaded:,} of the {object_count:,} items and levels that Shopify read for shop {shop_id}. "
             "Run hard_sync: it reads the shop anew."
         )
-    minutes = settings.sync_max_snapshot_minutes()
-    if datetime.now(UTC) - started_at > timedelta(minutes=minutes):
-        found["snapshot_is_recent"] = (
-            f"Shop {shop_id} was last read at {started_at:%Y-%m-%d %H:%M} UTC, more than {minutes} minutes ago "
-            f"(SYNC_MAX_SNAPSHOT_MINUTES). Run hard_sync: it reads the shop anew. {_how(HARD_SYNC)}"
-        )
+    if too_old := age_alarm(shop_id, HARD_SYNC, started_at):
+        found["snapshot_is_recent"] = too_old
     return found
+
+
+def age_alarm(shop_id: str, job: str, read_at: datetime) -> str:
+    """A sentence when what a delta of the job compares with was read too long ago, else nothing."""
+    minutes = settings.sync_max_snapshot_minutes()
+    if datetime.now(UTC) - read_at <= timedelta(minutes=minutes):
+        return ""
+    return (
+        f"It compares with what shop {shop_id} showed at {read_at:%Y-%m-%d %H:%M} UTC, more than {minutes} minutes ago "
+        f"(SYNC_MAX_SNAPSHOT_MINUTES). Run {job}: it reads the shop anew. {_how(job)}"
+    )
 
 
 def _how(job: str) -> str:

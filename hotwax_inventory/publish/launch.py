@@ -18,7 +18,7 @@ import dagster as dg
 import duckdb
 from pydantic import PrivateAttr
 
-from hotwax_inventory.imports.shopify_levels import find_publishing_shops
+from hotwax_inventory.imports.shops import find_publishing_shops
 from hotwax_inventory.ledger.receiving import Receipt, Receiver, seconds_until, wait_until
 from hotwax_inventory.publish.compare import Levels, Live, levels_to_read, make_delta, read_live
 from hotwax_inventory.publish.delta import runs_too
@@ -137,7 +137,7 @@ def plan(scope: Scope, live: Live, run: dg.DagsterRun, connection: duckdb.DuckDB
     is_whole = {(item, location) for _, item, location in levels} <= set(live.asked)
     live = Live(live.asked, live.shown, upto_seq if is_whole else since, live.read_at)
     delta = make_delta(scope, RESTOCK, run.run_id, connection, live)
-    claim(delta.sync_run_id, run, connection)
+    claim(delta.sync_run_id, run, False, connection)
     begin(delta.sync_run_id, [file.name for file in delta.files], connection)
     return delta
 

@@ -10,7 +10,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings
-from hotwax_inventory.imports.shopify_levels import find_shop
+from hotwax_inventory.imports.shops import find_shop
 from hotwax_inventory.publish.batch import FILE_NAME, DeltaFile, render_lines, write_files
 from hotwax_inventory.publish.target import Publication, Scope
 from hotwax_inventory.resources import Warehouse
@@ -137,16 +137,21 @@ update sync_run
 set
     status_id = 'sending',
     sent_by_run = $run_id,
-    approved_by_run = case when guard_message is not null then $run_id end,
-    approved_by = case when guard_message is not null then $person end,
-    approved_at = case when guard_message is not null then current_timestamp end
+    approved_by_run = case when $is_approved then $run_id end,
+    approved_by = case when $is_approved then $person end,
+    approved_at = case when $is_approved then current_timestamp end
 where sync_run_id = $sync_run_id
 """
 
 
-def claim(sync_run_id: int, run: dg.DagsterRun, connection: duckdb.DuckDBPyConnection) -> None:
-    """Note who sends a delta, and who has approved it where a guard has tripped."""
-    values = {"sync_run_id": sync_run_id, "run_id": run.run_id, "person": run.tags.get("user")}
+def claim(sync_run_id: int, run: dg.DagsterRun, is_approved: bool, connection: duckdb.DuckDBPyConnection) -> None:
+    """Note who sends a delta, and who has approved it where that was needed."""
+    values = {
+        "sync_run_id": sync_run_id,
+        "run_id": run.run_id,
+        "person": run.tags.get("user"),
+        "is_approved": is_approved,
+    }
     connection.execute(CLAIMED, values)
 
 

@@ -4,7 +4,6 @@ Before the first byte of a file leaves, its changes are marked unknown; only Sho
 ends a run, and whenever, the next one finds out what is certain and what is not."""
 
 import json
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -16,15 +15,12 @@ from hotwax_inventory import settings, shopify_documents
 from hotwax_inventory.progress import Progress
 from hotwax_inventory.publish.batch import OPEN, PERMANENT, LineOutcome, classify, results
 from hotwax_inventory.resources import Warehouse
-from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable, TooManyOperations
+from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
 OPERATIONS_AT_ONCE = 5
 LINES_AT_ONCE = 10
-# So many changes of a round go directly, whatever DIRECT_PUSH_LIMIT says.
+# So many changes of a later round go directly, however low DIRECT_PUSH_LIMIT is, but for 0.
 DIRECT_AGAIN = 1000
-# Other apps of the shop take slots, too, and Shopify does not say when one comes free.
-SLOT_PAUSE_SECONDS = 5.0
-SLOT_PATIENCE_SECONDS = 3600.0
 
 BEGUN = """
 update sync_file
@@ -167,16 +163,7 @@ class Sender:
 
     def _start(self, name: str) -> str:
         path = self._client.stage(outbox() / name)
-        deadline = time.monotonic() + SLOT_PATIENCE_SECONDS
-        while True:
-            try:
-                operation_id = self._client.run_mutation(bulk_document(name), path)
-                break
-            except TooManyOperations as busy:
-                if time.monotonic() > deadline:
-                    raise ShopifyUnavailable(f"{busy} No slot came free for an hour.") from busy
-                self._log.info(f"Waiting for a free bulk operation: {busy}")
-                time.sleep(SLOT_PAUSE_SECONDS)
+        operation_id = self._client.run_mutation(bulk_document(name), path)
         store_operation(self._sync_run_id, name, operation_id, self._warehouse)
         self._log.info(f"{name} was sent: {operation_id}.")
         return operation_id
@@ -229,9 +216,11 @@ def begin(sync_run_id: int, names: Sequence[str], connection: duckdb.DuckDBPyCon
 
 
 def _direct_limit(is_first: bool) -> int:
-    """Up to how many changes go by direct mutations; where others move the level, the quicker way is the surer one."""
+    """Up to how many changes go by direct mutations; where others move the level, the quicker way is the surer one.
+
+    A limit of 0 is a person's word that all go in bulk."""
     limit = settings.direct_push_limit()
-    return limit if is_first else max(limit, DIRECT_AGAIN)
+    return limit if is_first or not limit else max(limit, DIRECT_AGAIN)
 
 
 def bulk_document(name: str) -> str:

@@ -9,7 +9,7 @@ import duckdb
 from pydantic import Field, model_validator
 
 from hotwax_inventory.choices import choice
-from hotwax_inventory.imports.shopify_levels import Shop
+from hotwax_inventory.imports.shops import Shop
 from hotwax_inventory.ledger.atp import create_views
 
 # What Shopify takes as a quantity of a level (Shopify reference, section 10).
@@ -57,7 +57,9 @@ class Publication(dg.Config):
     @model_validator(mode="before")
     @classmethod
     def hotwax_spellings(cls, values: dict[str, object]) -> dict[str, object]:
-        return values | {ours: values[theirs] for theirs, ours in SPELLINGS.items() if values.get(theirs) is not None}
+        # what a person has emptied in the launchpad is not said
+        said = {name: value for name, value in values.items() if value is not None and value != ""}
+        return said | {ours: said[theirs] for theirs, ours in SPELLINGS.items() if theirs in said}
 
 
 class RecentPublication(Publication):

@@ -9,12 +9,11 @@ import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import tables
-from hotwax_inventory.imports.reference import SHOPS
-from hotwax_inventory.imports.shopify_levels import Shop, find_shop
+from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
 from hotwax_inventory.progress import Seconds
 from hotwax_inventory.publish.batch import APPLIED, NO_OP
-from hotwax_inventory.publish.delta import runs_too
-from hotwax_inventory.publish.guards import require_standing
+from hotwax_inventory.publish.delta import require_written, runs_too
+from hotwax_inventory.publish.guards import age_alarm, require_standing
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, claim
 from hotwax_inventory.publish.resume import interrupted, resume, send
 from hotwax_inventory.resources import Shopify, Warehouse
@@ -36,6 +35,9 @@ class Approval(dg.Config):
     """What a person may tell an upload."""
 
     approve: bool = Field(False, description="send the newest delta of the shop although a guard has tripped")
+    sync_run_id: int | None = Field(
+        None, description="the delta that is meant, by the sync_run_id on its page: no other is sent; empty: the newest"
+    )
 
 
 @dg.asset(
@@ -49,7 +51,7 @@ def hard_sync_upload(
     context: dg.AssetExecutionContext, config: Approval, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One delta that was sent, with an outcome for each of its changes."""
-    return _upload(context, config.approve, HARD_SYNC, shopify, warehouse)
+    return _upload(context, config, HARD_SYNC, shopify, warehouse)
 
 
 @dg.asset(
@@ -63,16 +65,17 @@ def recent_change_upload(
     context: dg.AssetExecutionContext, config: Approval, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One delta of recent changes that was sent, with an outcome for each of its changes."""
-    return _upload(context, config.approve, RECENT, shopify, warehouse)
+    return _upload(context, config, RECENT, shopify, warehouse)
 
 
 DELTAS = {HARD_SYNC: "hard_sync_delta", RECENT: "recent_change_delta"}
 
 
 def _upload(
-    context: dg.AssetExecutionContext, approve: bool, job: str, shopify: Shopify, warehouse: Warehouse
+    context: dg.AssetExecutionContext, config: Approval, job: str, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     shop = find_shop(context.partition_key, warehouse)
+    require_written(shop)
     shopify.hold_shop(shop.shop_id)
     own = None
     if runs_too(context.run, DELTAS[job]):
@@ -81,8 +84,12 @@ def _upload(
             return dg.MaterializeResult(metadata={"dagster/partition_row_count": 0, "changes_confirmed": 0})
     seconds = Seconds()
     is_interrupted = own is not None and own == interrupted(shop.shop_id, warehouse)
-    sync_run_id = own if own is not None and is_interrupted else _newest_delta(shop, job, warehouse, own)
-    change_count = _approved(sync_run_id, shop, approve or is_interrupted, warehouse)
+    sync_run_id = (
+        own if own is not None and is_interrupted else _newest_delta(shop, job, warehouse, own or config.sync_run_id)
+    )
+    change_count, alarm = _looked_at(sync_run_id, warehouse)
+    if alarm and not (config.approve or is_interrupted):
+        raise NotApproved(f"Delta {sync_run_id} of shop {shop.shop_id} is held: {alarm}")
     with shopify.client(shop.shop_id, shop.shop_domain) as client, seconds.of("sending"):
         if change_count:
             require_standing(client)
@@ -90,7 +97,7 @@ def _upload(
             counts = resume(sync_run_id, context.run.run_id, warehouse, client)
         else:
             with warehouse.transaction() as connection:
-                claim(sync_run_id, context.run, connection)
+                claim(sync_run_id, context.run, bool(alarm), connection)
             counts = send(sync_run_id, warehouse, client)
     confirmed = counts[APPLIED] + counts[NO_OP]
     if confirmed != counts.total():
@@ -118,8 +125,8 @@ def _own_delta(shop: Shop, job: str, run: dg.DagsterRun, warehouse: Warehouse) -
     return found[0][0]
 
 
-def _newest_delta(shop: Shop, job: str, warehouse: Warehouse, own: int | None) -> int:
-    """The newest delta of the shop, if it is this job's, the own one where there is one, and not sent yet. Raises NothingToSend."""
+def _newest_delta(shop: Shop, job: str, warehouse: Warehouse, meant: int | None) -> int:
+    """The newest delta of the shop, if it is this job's, not sent yet, and the one that is meant. Raises NothingToSend."""
     with warehouse.transaction() as connection:
         found = connection.execute(
             "select sync_run_id, job, status_id from sync_run where shop_id = $shop_id order by sync_run_id desc limit 1",
@@ -129,9 +136,10 @@ def _newest_delta(shop: Shop, job: str, warehouse: Warehouse, own: int | None) -
         raise NothingToSend(f"Shop {shop.shop_id} has no delta. Materialise {DELTAS[job]} for it first.")
     sync_run_id, made_by, status = found[0]
     named = f"The newest delta of shop {shop.shop_id} ({made_by} {sync_run_id})"
-    if made_by != job or own not in (None, sync_run_id):
+    if made_by != job or meant not in (None, sync_run_id):
+        overtaken = f"those of {job}" if meant is None else f"delta {meant}"
         raise NothingToSend(
-            f"{named} has overtaken those of {job}. Materialise {DELTAS[job]} again and read it, then send it."
+            f"{named} has overtaken {overtaken}. Materialise {DELTAS[job]} again and read it, then send it."
         )
     if status != "planned":
         raise NothingToSend(
@@ -146,15 +154,14 @@ def _newest_delta(shop: Shop, job: str, warehouse: Warehouse, own: int | None) -
     return sync_run_id
 
 
-def _approved(sync_run_id: int, shop: Shop, approve: bool, warehouse: Warehouse) -> int:
-    """How many changes a delta has that may be sent. Raises NotApproved."""
+def _looked_at(sync_run_id: int, warehouse: Warehouse) -> tuple[int, str]:
+    """How many changes a delta has, and why a person must approve it: a guard has tripped, or it has become too old since."""
     with warehouse.transaction() as connection:
-        guard, change_count = connection.execute(
-            "select guard_message, change_count from sync_run where sync_run_id = $id", {"id": sync_run_id}
+        change_count, guard, shop_id, job, observed_at = connection.execute(
+            "select change_count, guard_message, shop_id, job, observed_at from sync_run where sync_run_id = $id",
+            {"id": sync_run_id},
         ).fetchall()[0]
-    if guard and not approve:
-        raise NotApproved(f"Delta {sync_run_id} of shop {shop.shop_id} is held: {guard}")
-    return change_count
+    return change_count, guard or age_alarm(shop_id, job, observed_at)
 
 
 UNCONFIRMED = """

@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from hotwax_inventory import settings, tables
-from hotwax_inventory.imports.reference import SHOPS
-from hotwax_inventory.imports.shopify_levels import Shop, find_shop
+from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
 from hotwax_inventory.imports.summary import MOST_LINES, markdown_table
 from hotwax_inventory.plots import bar_chart
 from hotwax_inventory.publish.manifest import scope_of

@@ -3,8 +3,7 @@
 import dagster as dg
 
 from hotwax_inventory import tables
-from hotwax_inventory.imports.reference import SHOPS
-from hotwax_inventory.imports.shopify_levels import find_shop
+from hotwax_inventory.imports.shops import SHOPS, find_shop
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.publish.batch import load_shown
 from hotwax_inventory.resources import Shopify, Warehouse

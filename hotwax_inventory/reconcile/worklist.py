@@ -4,7 +4,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import tables
-from hotwax_inventory.imports.shopify_levels import UNMATCHED_ITEM
+from hotwax_inventory.imports.shop_products import UNMATCHED_ITEM
 from hotwax_inventory.imports.summary import MOST_LINES, markdown_table
 from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.reconcile.export import write_csv
@@ -21,6 +21,7 @@ select
     case i.reason
         when 'no_sku' then 'Give the variant its SKU in Shopify, or map it in shopify_shop_product.csv.'
         when 'duplicate_sku' then 'Leave the SKU on one variant in Shopify, or say which in shopify_shop_product.csv.'
+        when 'mapped_elsewhere' then 'If this is the right item, correct its product in shopify_shop_product.csv.'
         when 'ambiguous_sku' then 'Leave the SKU on one product in product.csv, or map the item in shopify_shop_product.csv.'
         else 'Add the product to product.csv, or correct the SKU in Shopify.'
     end as what_to_do,
@@ -49,10 +50,14 @@ select
     'level_not_stocked', m.shop_id, m.product_id, l.facility_id, coalesce(p.internal_name, m.product_id),
     t.quantity || ' units may be promised'
         || if(v.shop_id is null, '', ', and Shopify does not count the item at location ' || l.shopify_location_id),
-    if(v.shop_id is null,
-        'Stock item ' || m.shopify_inventory_item_id || ' at location ' || l.shopify_location_id || ' in Shopify.',
-        'Let Shopify track item ' || m.shopify_inventory_item_id || '.'
-    ),
+    case
+        when x.shop_id is null
+            then 'The shop has no item ' || m.shopify_inventory_item_id || ': correct shopify_shop_product.csv.'
+        when v.shop_id is null
+            then 'Stock item ' || m.shopify_inventory_item_id || ' at location ' || l.shopify_location_id || ' in Shopify.'
+        when not v.tracked then 'Let Shopify track item ' || m.shopify_inventory_item_id || '.'
+        else 'Open location ' || l.shopify_location_id || ' in Shopify, or take it out of shopify_shop_location.csv.'
+    end,
     null
 from (
     select product_id, facility_id, null as product_store_id, computed_last_inventory_count as quantity from facility_atp
@@ -63,6 +68,8 @@ join shopify_shop_location as l on l.facility_id = t.facility_id
 join shopify_shop as s on s.shop_id = l.shop_id and s.product_store_id = coalesce(t.product_store_id, s.product_store_id)
 join shopify_shop_product as m on m.shop_id = l.shop_id and m.product_id = t.product_id
 join product as p on p.product_id = m.product_id
+left join shopify_inventory_item as x
+    on x.shop_id = m.shop_id and x.shopify_inventory_item_id = m.shopify_inventory_item_id
 left join shopify_inventory_level as v
     on v.shop_id = m.shop_id
     and v.shopify_inventory_item_id = m.shopify_inventory_item_id

@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from hotwax_inventory import settings
-from hotwax_inventory.imports.shopify_levels import find_shop
+from hotwax_inventory.imports.shops import find_shop
 from hotwax_inventory.publish.compare import make_delta
 from hotwax_inventory.publish.manifest import HARD_SYNC
 from hotwax_inventory.publish.resume import send

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import duckdb
 
-from hotwax_inventory.imports.shopify_levels import find_shop, load_levels, match_products
+from hotwax_inventory.imports.shop_products import match_products
+from hotwax_inventory.imports.shopify_levels import load_levels
+from hotwax_inventory.imports.shops import find_shop
 from hotwax_inventory.publish.compare import make_delta
 from hotwax_inventory.publish.target import Publication, Scope
 from hotwax_inventory.resources import Warehouse

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hotwax_inventory.imports.shopify_levels import find_shop
+from hotwax_inventory.imports.shops import find_shop
 from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.publish.compare import levels_to_read, make_delta, read_live
 from hotwax_inventory.publish.manifest import RECENT

@@ -9,8 +9,10 @@ from pathlib import Path
 import duckdb
 
 from hotwax_inventory import tables
-from hotwax_inventory.imports.shopify_levels import find_shop, last_read, load_levels, match_products
+from hotwax_inventory.imports.shop_products import match_products
+from hotwax_inventory.imports.shopify_levels import last_read, load_levels
 from hotwax_inventory.imports.shopify_reset import SyncInventory, register_read, work_reads
+from hotwax_inventory.imports.shops import find_shop
 from hotwax_inventory.ledger.entries import post_imported
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.shopify import BulkOperation

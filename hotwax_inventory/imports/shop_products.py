@@ -1,0 +1,152 @@
+"""Which of a shop's inventory items is which of our products: by SKU, or as a person has stated it."""
+
+from typing import Any
+
+import dagster as dg
+import duckdb
+
+from hotwax_inventory import settings, tables
+from hotwax_inventory.imports.shops import SHOPS, find_shop
+from hotwax_inventory.resources import Warehouse
+
+# A SKU on two items, or of two products, matches neither; a row of the CSV keeps its product and its item out of the match.
+MATCHED = """
+create or replace temp table matched as
+with item as (
+    select sku, min(shopify_inventory_item_id) as shopify_inventory_item_id, count(*) as item_count
+    from shopify_inventory_item
+    where shop_id = $shop_id and sku is not null
+    group by sku
+),
+named as (
+    select trim(internal_name) as sku, min(product_id) as product_id, count(*) as product_count
+    from product
+    where internal_name is not null
+    group by trim(internal_name)
+),
+stated as (
+    select product_id, shopify_inventory_item_id from shopify_shop_product_mapping where shop_id = $shop_id
+)
+select n.product_id, i.shopify_inventory_item_id, 'sku' as matched_by
+from item as i
+join named as n on n.sku = i.sku
+anti join stated as s on s.product_id = n.product_id or s.shopify_inventory_item_id = i.shopify_inventory_item_id
+where i.item_count = 1 and n.product_count = 1
+union all
+select product_id, shopify_inventory_item_id, 'csv'
+from stated
+"""
+
+UNMATCHED_CHECK = dg.AssetCheckSpec(
+    "few_items_are_unmatched",
+    asset="shopify_shop_product",
+    description="No larger share of the shop's items is matched to no product than UNMATCHED_MAX_PERCENT.",
+)
+
+# Each item that is matched to no product, and why; `sku` null where it has none.
+UNMATCHED_ITEM = """
+with item as (
+    select shop_id, shopify_inventory_item_id, sku, count(*) over (partition by shop_id, sku) as item_count
+    from shopify_inventory_item
+),
+named as (
+    select trim(internal_name) as sku, count(*) as product_count
+    from product
+    where internal_name is not null
+    group by trim(internal_name)
+)
+select
+    i.shop_id,
+    i.shopify_inventory_item_id,
+    i.sku,
+    case
+        when i.sku is null then 'no_sku'
+        when i.item_count > 1 then 'duplicate_sku'
+        when n.product_count is null then 'unknown_sku'
+        when n.product_count > 1 then 'ambiguous_sku'
+        else 'mapped_elsewhere'
+    end as reason
+from item as i
+left join named as n on n.sku = i.sku
+anti join shopify_shop_product as m
+    on m.shop_id = i.shop_id and m.shopify_inventory_item_id = i.shopify_inventory_item_id
+"""
+# (reason, count, an example's SKU)
+UNMATCHED = f"""
+select reason, count(*), min(sku)
+from ({UNMATCHED_ITEM})
+where shop_id = $shop_id
+group by reason
+order by reason
+"""
+
+
+@dg.asset(
+    group_name="imports",
+    kinds={"duckdb"},
+    partitions_def=SHOPS,
+    deps=["shopify_inventory_level", "product"],
+    metadata=tables.SHOPIFY_SHOP_PRODUCT.metadata,
+    check_specs=[UNMATCHED_CHECK],
+)
+def shopify_shop_product(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
+    """One product and its inventory item in a shop: by SKU, or as shopify_shop_product.csv states it."""
+    shop = find_shop(context.partition_key, warehouse)
+    with warehouse.transaction() as connection:
+        match_products(shop.shop_id, connection)
+        unmatched = connection.execute(UNMATCHED, {"shop_id": shop.shop_id}).fetchall()
+        count, without_item = connection.execute(
+            "select count(*), (select count(*) from product) - count(*) from shopify_shop_product where shop_id = $shop_id",
+            {"shop_id": shop.shop_id},
+        ).fetchall()[0]
+    items_unmatched = sum(n for _, n, _ in unmatched)
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": count,
+        "products_without_item": without_item,
+        "items_unmatched": items_unmatched,
+    }
+    metadata |= {f"items_{reason}": number for reason, number, _ in unmatched}
+    metadata |= {f"example_{reason}": sku[:100] for reason, _, sku in unmatched if sku}
+    return dg.MaterializeResult(metadata=metadata, check_results=[_unmatched(shop.shop_id, items_unmatched, count)])
+
+
+def _unmatched(shop_id: str, unmatched: int, matched: int) -> dg.AssetCheckResult:
+    percent = settings.unmatched_max_percent()
+    is_right = 100 * unmatched <= percent * (unmatched + matched)
+    return dg.AssetCheckResult(
+        check_name=UNMATCHED_CHECK.name,
+        passed=is_right,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=None
+        if is_right
+        else f"{unmatched:,} of {unmatched + matched:,} items of shop {shop_id} are matched to no product, more than {percent} % "
+        "(UNMATCHED_MAX_PERCENT): nobody keeps their levels. The job report_worklist lists each with what to do.",
+    )
+
+
+def match_products(shop_id: str, connection: duckdb.DuckDBPyConnection) -> None:
+    """Bring `shopify_shop_product` of a shop up to date: what its reference and its last bulk read make of it."""
+    values = {"shop_id": shop_id}
+    connection.execute(MATCHED, values)
+    connection.execute("update sequence set last_value = last_value + 1")
+    connection.execute(
+        """
+        delete from shopify_shop_product as s
+        where s.shop_id = $shop_id
+            and not exists (
+                select 1
+                from matched as m
+                where m.product_id = s.product_id and m.shopify_inventory_item_id = s.shopify_inventory_item_id
+            )
+        """,
+        values,
+    )
+    connection.execute(
+        """
+        insert into shopify_shop_product
+        select $shop_id, m.product_id, m.shopify_inventory_item_id, m.matched_by, (select last_value from sequence)
+        from matched as m
+        anti join (select product_id from shopify_shop_product where shop_id = $shop_id) as s using (product_id)
+        """,
+        values,
+    )

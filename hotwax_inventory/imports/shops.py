@@ -1,0 +1,48 @@
+"""The shops of the reference, each a partition of what is read from it and published to it."""
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+from hotwax_inventory.resources import Warehouse
+
+SHOPS = dg.DynamicPartitionsDefinition(name="shop")
+
+
+class UnknownShop(ValueError):
+    """The partition names a shop that the reference does not have."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A shop of the reference."""
+
+    shop_id: str
+    shop_domain: str
+    product_store_id: str
+    inventory_master: str
+    facility_group_mode: str
+
+
+FOUND = """
+select shop_id, coalesce(shop_domain, ''), product_store_id, inventory_master, shopify_facility_group_mode
+from shopify_shop
+"""
+
+
+def find_shop(shop_id: str, warehouse: Warehouse) -> Shop:
+    """The shop of a partition. Raises UnknownShop."""
+    with warehouse.transaction() as connection:
+        found = connection.execute(f"{FOUND} where shop_id = $shop_id", {"shop_id": shop_id}).fetchall()
+    if not found:
+        raise UnknownShop(f"Shop {shop_id} is not in shopify_shop.csv. Add it there and run load_reference.")
+    return Shop(*found[0])
+
+
+def find_publishing_shops(warehouse: Warehouse) -> list[Shop]:
+    """The shops whose numbers are written, not read, and of which we know what they carry."""
+    with warehouse.transaction() as connection:
+        found = connection.execute(
+            f"{FOUND} where inventory_master = 'hotwax' and shop_id in (select shop_id from shopify_bulk_read) order by shop_id"
+        ).fetchall()
+    return [Shop(*row) for row in found]
