@@ -231,9 +231,10 @@ def test_posting_again_and_posting_nothing_change_nothing(books: Books) -> None:
     ]
 
 
-def test_large_and_small_resets_take_different_ways_to_the_same_state(
+def test_resets_of_many_and_of_few_keys_take_different_ways_to_the_same_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(entries, "BATCH_ROWS", 1)  # all of these are large
     known = [(f"P{i:02}", "F", i, i - 3) for i in range(40)]
     resets = [(f"P{i:02}", "F", i * 7 % 11, "QOH" if i % 2 else "ATP") for i in range(0, 60, 3)]
     states = []
