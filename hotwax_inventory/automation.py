@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.execution.stats import StepEventStatus
 
 from hotwax_inventory import settings
 from hotwax_inventory.alerts import sensors as alert_sensors
@@ -115,9 +116,8 @@ SCHEDULE_RESTOCK = dg.define_asset_job(
     selection=_up_to_atp("shipment_receipt", "restock_upload"),
     description="HotWax: Scheduled restock. Receive shipments, restocks at their time, inbound ones by their id, and publish them.",
     tags={
-        # its moment does not wait for the other runs in the queue
+        # its moment does not wait for the other runs in the queue, nor for one that has received and waits for a shop
         "dagster/priority": "10",
-        "hotwax/feed": "SCHEDULED_RESTOCK",
         "hotwax/job": "JOB_SCHEDULED_RSTK",
         "hotwax/service": "receiveAndUpdateInventoryToShopify",
     },
@@ -208,6 +208,16 @@ def _in_progress(job: str, instance: dg.DagsterInstance) -> str | None:
     return runs[0].run_id[:8] if runs else None
 
 
+def _receiving(instance: dg.DagsterInstance) -> str | None:
+    """The beginning of the id of a run that receives restocks, or will; one that has, and publishes them, holds up no other."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=SCHEDULE_RESTOCK.name, statuses=list(IN_PROGRESS)))
+    for run in runs:
+        steps = instance.get_run_step_stats(run.run_id, ["shipment_receipt"])
+        if not any(step.status == StepEventStatus.SUCCESS for step in steps):
+            return run.run_id[:8]
+    return None
+
+
 def _run_key(name: str, files: Sequence[tuple[str, int, float]]) -> str:
     """A key of the files as they are, and of the hour: what a failed run left behind is tried again, once an hour."""
     digest = hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()[:32]
@@ -263,8 +273,8 @@ def schedule_restock_due(context: dg.SensorEvaluationContext) -> dg.RunRequest |
         return dg.SkipReason("The warehouse is busy; restocks are looked for at the next tick.")
     if not due:
         return dg.SkipReason("No restock is due.")
-    if run := _in_progress("schedule_restock", context.instance):
-        return dg.SkipReason(f"{len(due)} restocks are due; schedule_restock is running already (run {run}).")
+    if run := _receiving(context.instance):
+        return dg.SkipReason(f"{len(due)} restocks are due; schedule_restock is receiving already (run {run}).")
     return dg.RunRequest(run_key=_run_key("SCHEDULED_RESTOCK", [(name, 0, at.timestamp()) for name, at in due]))
 
 

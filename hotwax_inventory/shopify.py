@@ -113,7 +113,7 @@ class ShopifyClient:
     def call(self, document: str, variables: Json) -> Json:
         """The `data` of a GraphQL answer. Raises ShopifyUnavailable, ShopifyRefused."""
         content = self.answer(document, variables)
-        errors = content.get("errors") or []
+        errors = errors_of(content)
         if errors or not isinstance(content.get("data"), dict):
             raise ShopifyRefused(f"{self._shop}: Shopify refuses the request: {_messages(errors) or 'no data'}.")
         return content["data"]
@@ -130,10 +130,10 @@ class ShopifyClient:
                     f"{self._shop}: {REFUSALS.get(response.status_code, 'refused')} (HTTP {response.status_code})."
                 )
             content = _object(response)
-            errors = content.get("errors") or []
-            if any(_code(error) == "THROTTLED" for error in errors):
+            errors = errors_of(content)
+            if any(error_code(error) == "THROTTLED" for error in errors):
                 raise _Again("throttled", _throttled_seconds(content))
-            if any(_code(error) in PASSING_CODES for error in errors):
+            if any(error_code(error) in PASSING_CODES for error in errors):
                 raise _Again(_messages(errors))
             return content
 
@@ -141,8 +141,10 @@ class ShopifyClient:
 
     def scopes(self) -> frozenset[str]:
         """The access scopes of the token. Raises ShopifyUnavailable, ShopifyRefused, WrongVersion."""
-        granted = self.call(documents.SCOPES, {})["currentAppInstallation"]["accessScopes"]
-        return frozenset(scope["handle"] for scope in granted)
+        installation = self.call(documents.SCOPES, {})["currentAppInstallation"]
+        if not installation:
+            raise ShopifyRefused(f"{self._shop}: the app of the access token is not installed in the shop.")
+        return frozenset(scope["handle"] for scope in installation["accessScopes"])
 
     def bulk_mutations(self, since: datetime) -> list[tuple[str, str]]:
         """(operation id, mutation text) of the newest bulk mutations of the shop that were started at `since` or later."""
@@ -370,12 +372,23 @@ def _object(response: httpx.Response) -> Json:
     return content
 
 
-def _code(error: Json) -> str | None:
-    return (error.get("extensions") or {}).get("code") or error.get("code")
+def errors_of(answer: Json, name: str = "errors") -> list[Json]:
+    """The errors of an answer, whatever their shape: one that is no object is its own message."""
+    found = answer.get(name) or []
+    return [
+        error if isinstance(error, dict) else {"message": str(error)}
+        for error in (found if isinstance(found, list) else [found])
+    ]
+
+
+def error_code(error: Json) -> str | None:
+    """The code of an error, where it has one."""
+    extensions = error.get("extensions")
+    return (extensions.get("code") if isinstance(extensions, dict) else None) or error.get("code")
 
 
 def _messages(errors: list[Json]) -> str:
-    return "; ".join(f"{_code(error) or ''} {error.get('message', '')}".strip() for error in errors)[:500]
+    return "; ".join(f"{error_code(error) or ''} {error.get('message', '')}".strip() for error in errors)[:500]
 
 
 def _throttled_seconds(content: Json) -> float:

@@ -8,9 +8,12 @@ import base64
 import csv
 import hashlib
 import hmac
+import io
 import logging
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from starlette.applications import Starlette
@@ -46,13 +49,24 @@ class Shops:
             found = path.stat()
             state = (path, found.st_mtime_ns, found.st_size)
             if state != self._state:
-                with path.open(encoding="utf-8-sig", newline="") as lines:
-                    rows = list(csv.DictReader(lines, skipinitialspace=True))
-                self._shop_ids = frozenset(row["shop_id"].strip() for row in rows)
+                self._shop_ids = frozenset(_shop_ids(path.read_bytes()))
                 self._state = state
-        except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
+        except (OSError, ValueError, IndexError, csv.Error) as error:
             log.warning("The shops of %s cannot be read (%s: %s).", path, type(error).__name__, error)
         return shop_id in self._shop_ids
+
+
+def _shop_ids(content: bytes) -> Iterator[str]:
+    """The column shop_id of a CSV in any encoding and layout that load_reference takes."""
+    text = ""
+    for encoding in ("utf-16",) if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else ("utf-8-sig", "cp1252"):
+        with suppress(UnicodeDecodeError):
+            text = content.decode(encoding)
+            break
+    rows = [row for row in csv.reader(io.StringIO(text)) if any(field.strip() for field in row)]
+    column = [name.strip() for name in rows[0]].index("shop_id")
+    for row in rows[1:]:
+        yield row[column].strip()
 
 
 class Stored:

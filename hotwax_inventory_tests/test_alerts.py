@@ -278,6 +278,19 @@ def test_a_shop_that_was_not_synced_for_too_long_is_told(watch: Watch, monkeypat
     assert [post["asset"] for post in watch.webhook.posts[1:]] == ["reset_inventory_files", "hard_sync_upload"]
 
 
+def test_a_shop_that_was_never_synced_is_told(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESET_INVENTORY_MAX_AGE_HOURS", "0")
+    watch.place.succeed("load_reference")
+    assert watch.tick(failed_checks_alert) == "Nothing to tell."
+    monkeypatch.setattr(freshness, "_age", lambda moment: datetime.now(UTC) - moment + timedelta(hours=27))
+    watch.tick(failed_checks_alert)
+    (post,) = watch.webhook.posts
+    assert (
+        "hard_sync last succeeded more than 26 hours ago (HARD_SYNC_MAX_AGE_HOURS) for shop SHOP (never)"
+        in post["message"]
+    )
+
+
 def test_nobody_is_told_without_settings_and_nothing_is_lost_when_they_come(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

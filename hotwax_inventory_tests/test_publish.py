@@ -238,6 +238,31 @@ def test_a_sale_that_does_what_an_unanswered_line_asked_for_is_not_taken_for_it(
     assert [c.source for c in shops.adjustments("SHOP")].count("adjust") == 8
 
 
+# Answers to a line in which the errors are no list of objects.
+ODD = ['{"errors": "Internal error"}', '{"errors": [null]}', '{"data": []}', '{"errors": {"message": "no"}}']
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_result_in_an_odd_shape_says_nothing_and_stops_nothing(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", "0")
+    download = shopify.ShopifyClient.download
+
+    def spoilt_once(client: shopify.ShopifyClient, url: str, path: Path, size_bytes: int | None = None) -> int:
+        size = download(client, url, path, size_bytes)
+        if "result" in path.name:
+            monkeypatch.setattr(shopify.ShopifyClient, "download", download)
+            _, *rest = path.read_text().splitlines(keepends=True)
+            path.write_text(odd.replace("{", '{"__lineNumber": 0, ', 1) + "\n" + "".join(rest))
+        return size
+
+    monkeypatch.setattr(shopify.ShopifyClient, "download", spoilt_once)
+    stocked.succeed("hard_sync", {"hard_sync_delta": {"changes_per_line": 2}}, shop="SHOP")
+    assert shown(stocked) == TARGETS
+    assert calls(stocked, "bulkOperationRunMutation") > 0
+
+
 def test_while_others_have_all_bulk_operations_a_read_waits_and_says_so(
     stocked: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

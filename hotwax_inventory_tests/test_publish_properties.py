@@ -115,8 +115,8 @@ def publish(place: Place, run_id: str, step: Publish, mode: str) -> None:
             if unfinished is not None:
                 resume(unfinished, run_id, warehouse, client)
             with warehouse.transaction() as connection:
-                levels, upto_seq = levels_to_read(scope, step.job, connection)
-            live = read_live(client, levels, upto_seq)
+                asked = levels_to_read(scope, step.job, connection)
+            live = read_live(client, asked)
             for sale in step.sales:
                 sell(place, sale)
             with warehouse.transaction() as connection:

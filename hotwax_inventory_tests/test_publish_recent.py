@@ -260,6 +260,41 @@ def test_what_others_have_moved_while_they_were_master_is_not_moved_again(synced
     assert shown(synced)["TEE-S", 7116] == 51
 
 
+def test_what_others_have_kept_from_its_number_is_sent_by_the_next_run(synced: Place) -> None:
+    reset(synced, "later", ("116", 9, "501"))
+    synced.simulator.faults.add(
+        Fault("inventoryAdjustQuantities", "user_error", at_call=0, value="CHANGE_FROM_QUANTITY_STALE")
+    )
+    assert "Run upload_recent_inventory_changes again" in synced.failure(synced.run(RECENT, shop="SHOP"))
+    assert outcomes(synced) == {"contested": 2}
+    synced.simulator.faults.clear()
+    synced.succeed(RECENT, shop="SHOP")
+    assert shown(synced) == TARGETS | {("TEE-S", 7116): 9, ("TEE-S", 7000): 23}
+
+
+def test_what_has_moved_and_no_level_shows_is_counted_by_reason(synced: Place) -> None:
+    synced.rows("delete from shopify_shop_product where product_id = '10001'")
+    synced.rows("delete from shopify_inventory_level where shopify_location_id = 7281")
+    reset(synced, "later", ("116", 9, "501"), ("281", 9, "502"))
+    synced.succeed(RECENT, shop="SHOP")
+    assert shown(synced)["TEE-M", 7000] == TARGETS["TEE-M", 7000] + 7
+    left_out = synced.told("recent_change_delta")["left_out"]
+    assert "`level_not_known` | 1" in left_out
+    assert "`product_not_matched` | 1" in left_out
+    reset(synced, "last", ("116", 8, "501"))
+    synced.succeed(RECENT, shop="SHOP")
+    assert "`product_not_matched` | 1" in synced.told("recent_change_delta")["left_out"]
+
+
+def test_what_no_facility_of_the_channel_has_any_more_is_not_on_sale_there(synced: Place) -> None:
+    groups = [line for line in REFERENCE["facility_group"].splitlines(keepends=True) if "CONFIGURATION" not in line]
+    groups = [line.replace("2024-01-01,\n", "2024-01-01,2025-01-01\n") for line in groups]
+    synced.write_reference("facility_group", "".join(groups))
+    synced.succeed("load_reference")
+    synced.succeed("hard_sync", shop="SHOP")
+    assert shown(synced) == TARGETS | {key: 0 for key in TARGETS if key[1] == 7000}
+
+
 GONE = {
     "level": "update level set is_active = 0 where item_id = ? and location_id = 7116",
     "item": "update item set tracked = 0 where item_id = ?",

@@ -16,12 +16,14 @@ import httpx
 import pytest
 from filelock import FileLock
 
+from hotwax_inventory.automation import schedule_restock_due
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.ledger import receiving
 from hotwax_inventory.publish import launch
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.dagster_dev import until
 from hotwax_inventory_tests.test_crashes import OWNERS, PROCESSES, Point, _arm, ended, told
 from hotwax_inventory_tests.test_feeds import RESTOCK, RESTOCKS
 from hotwax_inventory_tests.test_publish import HEADER, STOCK, TARGETS, item, materialised, shown
@@ -166,6 +168,25 @@ def test_what_shopify_did_not_take_is_received_and_published_by_a_retry(
     made = len(place.simulator.shops.calls)
     assert publish_alone(place).success
     assert len(place.simulator.shops.calls) == made, "nothing is left to publish"
+
+
+def test_a_run_that_waits_for_a_shop_holds_up_no_later_restock(place: Place) -> None:
+    schedule(-60)
+
+    def asked() -> Any:
+        with dg.build_sensor_context(instance=place.instance) as context:
+            return schedule_restock_due(context)
+
+    with FileLock(place.home / "outbox" / "SHOP.lock", thread_local=False):
+        run = threading.Thread(target=place.run, args=(JOB,))
+        run.start()
+        until(lambda: restocked(place), "the first is received")
+        place.rows(
+            "update shipment set status_id = 'PURCH_SHIP_CREATED' where shipment_id = (select min(shipment_id) from shipment)"
+        )
+        until(lambda: isinstance(asked(), dg.RunRequest), "the next is asked for")
+        assert run.is_alive()
+    run.join()
 
 
 def test_a_restock_whose_moment_has_passed_is_late_but_done(place: Place) -> None:

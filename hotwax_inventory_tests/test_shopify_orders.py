@@ -124,3 +124,17 @@ def test_all_orders_end_in_one_state(empty_place: Place, morning: Morning, order
     }
     assert dispositions(place) == {f"w{n}": "applied" for n in (1, 2, 3)} | {f"e{n}": "echo" for n in range(4)}
     assert inbox.waiting() == []
+
+
+@pytest.mark.parametrize("order", [["between", "echo"], ["echo", "between"], ["both"]], ids=" ".join)
+def test_what_came_between_a_write_and_its_echo_counts_in_any_order(
+    empty_place: Place, morning: Morning, order: list[str]
+) -> None:
+    (pushed_at,) = empty_place.rows("select max(sent_at) from sync_file")[0]
+    between = update("between", (TEE_S, BROADWAY), 15, pushed_at - timedelta(seconds=30))
+    echo = update("echo", (TEE_S, BROADWAY), 8, pushed_at + timedelta(seconds=1))
+    for step in order:
+        imported(empty_place, *{"between": [between], "echo": [echo], "both": [between, echo]}[step])
+    assert empty_place.stock()["10001", "BROADWAY"] == (8, 8)
+    assert dispositions(empty_place) == {"between": "applied", "echo": "applied"}
+    assert sum(log[2] for log in empty_place.logs() if log[0].startswith("webhooks")) == 2

@@ -22,7 +22,7 @@ from starlette.types import Message
 
 from hotwax_inventory import webhook
 from hotwax_inventory.files import inbox
-from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.conftest import REFERENCE, Place
 from hotwax_inventory_tests.dagster_dev import free_port, until
 
 SECRET = "hush"
@@ -135,6 +135,14 @@ def test_only_what_the_shop_has_signed_is_kept(caller: Caller) -> None:
         assert caller.post(*parts, webhook_id=str(nth), **differs) == status, f"delivery {nth}: {differs}"
     wanted = [(str(nth), body.decode()) for nth, (status, body, _) in enumerate(DELIVERIES) if status == 200]
     assert kept() == wanted
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_shop_is_known_however_its_file_is_written(caller: Caller, place: Place, encoding: str) -> None:
+    text = "\n" + REFERENCE["shopify_shop"].replace("shop_id,", " shop_id ,").replace("shop.my", "café.my")
+    (place.reference_dir / "shopify_shop.csv").write_bytes(text.encode(encoding))
+    place.succeed("load_reference")
+    assert [caller.post(BODY), caller.post(BODY, path="/webhooks/shopify/NOBODY")] == [200, 404]
 
 
 def test_none_of_ten_thousand_generated_bodies_is_taken_for_signed(caller: Caller) -> None:

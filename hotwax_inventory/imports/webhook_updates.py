@@ -123,22 +123,25 @@ LEVEL = "shop_id, shopify_inventory_item_id, shopify_location_id"
 # A bulk mutation may take Shopify a day (Shopify reference 4.3); clocks may differ by so much, and Shopify's has whole seconds.
 LONGEST_WRITE, SKEW = "interval 24 hours", "interval 60 seconds"
 
+# What we have written to the levels, and when its echo may have come about.
+WRITTEN = f"""
+create or replace temp table written as
+select
+    {LEVEL},
+    c.observed_quantity,
+    c.observed_quantity + c.delta as quantity,
+    f.sent_at - {SKEW} as first_at,
+    if(c.outcome = 'applied', c.decided_at, f.sent_at + {LONGEST_WRITE}) + {SKEW} as last_at
+from sync_change as c
+join sync_file as f on f.sync_run_id = c.sync_run_id and f.file_name = c.file_name
+semi join judged as j using ({LEVEL})
+where f.sent_at is not null and coalesce(c.outcome, 'unknown') in ('applied', 'unknown', 'retryable')
+"""
+
 # The updates that our own writes have caused: they show what we wrote, at the time of its writing, and nothing else came between.
 ECHOED = f"""
 create or replace temp table echoed as
-with written as (
-    select
-        {LEVEL},
-        c.observed_quantity,
-        c.observed_quantity + c.delta as quantity,
-        f.sent_at - {SKEW} as first_at,
-        if(c.outcome = 'applied', c.decided_at, f.sent_at + {LONGEST_WRITE}) + {SKEW} as last_at
-    from sync_change as c
-    join sync_file as f on f.sync_run_id = c.sync_run_id and f.file_name = c.file_name
-    semi join judged as j using ({LEVEL})
-    where f.sent_at is not null and coalesce(c.outcome, 'unknown') in ('applied', 'unknown', 'retryable')
-),
-shown as (
+with shown as (
     select {LEVEL}, updated_at, units as available from judged
     union all
     select {LEVEL}, updated_at, available from shopify_webhook_update
@@ -208,6 +211,50 @@ left join latest as l using ({LEVEL})
 left join echoed as e on e.shop_id = p.shop_id and e.webhook_id = p.webhook_id
 """
 
+# Echoes of earlier batches that are none, as something else has come between the write and them after all.
+NO_ECHO = f"""
+create or replace temp table no_echo as
+select distinct u.shop_id, u.webhook_id, u.log_id
+from shopify_webhook_update as u
+join judged as j using ({LEVEL})
+join written as w using ({LEVEL})
+where u.disposition = 'echo'
+    and u.log_id <> $log_id
+    and u.available = w.quantity
+    and u.updated_at between w.first_at and w.last_at
+    and j.refusal is null
+    and j.updated_at >= w.first_at
+    and j.updated_at < u.updated_at
+    and j.units not in (w.quantity, w.observed_quantity)
+    and not exists (
+        select 1
+        from shopify_webhook_update as n
+        where n.disposition = 'applied'
+            and n.shop_id = u.shop_id
+            and n.shopify_inventory_item_id = u.shopify_inventory_item_id
+            and n.shopify_location_id = u.shopify_location_id
+            and n.updated_at >= u.updated_at
+    )
+"""
+# They are updates of this batch now.
+REJUDGED = (
+    """
+    update data_manager_log as l
+    set total_record_count = l.total_record_count - n.updates, ignored_record_count = l.ignored_record_count - n.updates
+    from (select log_id, count(*) as updates from no_echo group by log_id) as n
+    where l.log_id = n.log_id
+    """,
+    """
+    update shopify_webhook_update as u
+    set
+        log_id = $log_id,
+        line_number = n.nth + (select max(line_number) from shopify_webhook_update where log_id = $log_id),
+        disposition = 'applied'
+    from (select *, row_number() over (order by shop_id, webhook_id) as nth from no_echo) as n
+    where u.shop_id = n.shop_id and u.webhook_id = n.webhook_id
+    """,
+)
+
 REFUSED = """
 insert into data_manager_error
 select u.log_id, u.line_number, j.refusal.column_name, j.refusal.reason, j.body
@@ -251,9 +298,14 @@ def import_batch(batch: inbox.Batch, run_id: str, connection: duckdb.DuckDBPyCon
         return None
     log_id = connection.execute("select coalesce(max(log_id), 0) + 1 from data_manager_log").fetchall()[0][0]
     connection.execute(JUDGED)
+    connection.execute(WRITTEN)
     connection.execute(ECHOED)
     connection.execute(DECIDED, {"log_id": log_id, "kits_are_derived": settings.kits_from_components()})
     connection.execute(REFUSED)
+    connection.execute(NO_ECHO, {"log_id": log_id})
+    if connection.execute("select count(*) from no_echo").fetchall() != [(0,)]:
+        connection.execute(REJUDGED[0])
+        connection.execute(REJUDGED[1], {"log_id": log_id})
     connection.execute(
         REGISTERED,
         {

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from hotwax_inventory.imports.rows import sql_text
-from hotwax_inventory.shopify import MAX_UPLOAD_BYTES
+from hotwax_inventory.shopify import MAX_UPLOAD_BYTES, error_code, errors_of
 
 # An outcome that another round may still change.
 OPEN = ("stale", "retryable", "unknown")
@@ -197,28 +197,24 @@ def results(path: Path) -> Iterator[LineOutcome]:
 
 def classify(line_number: int, answer: dict[str, Any]) -> LineOutcome:
     """What an answer to a line means. Unknown is what it is not certain of: it is never success, and never final."""
-    errors: Sequence[dict[str, Any]] = answer.get("errors") or []
-    payload = (answer.get("data") or {}).get("inventoryAdjustQuantities")
+    errors, data = errors_of(answer), answer.get("data")
+    payload = data.get("inventoryAdjustQuantities") if isinstance(data, dict) else None
     if not errors and isinstance(payload, dict) and isinstance(payload.get("userErrors"), list):
-        errors = payload["userErrors"]
+        errors = errors_of(payload, "userErrors")
         if not errors:
             return LineOutcome(line_number, APPLIED if payload.get("inventoryAdjustmentGroup") else NO_OP)
     if not errors:
         return LineOutcome(line_number, UNKNOWN, "NO_PAYLOAD")
     kinds = [_kind(error) for error in errors]
-    shown = _code(errors[0]) or str(errors[0].get("message", ""))[:200]
+    shown = error_code(errors[0]) or str(errors[0].get("message", ""))[:200]
     for kind in (STALE, UNKNOWN, RETRYABLE):
         if kind in kinds:
             return LineOutcome(line_number, kind, shown)
     return LineOutcome(line_number, PERMANENT, shown, tuple(sorted({row for error in errors for row in _rows(error)})))
 
 
-def _code(error: dict[str, Any]) -> str | None:
-    return (error.get("extensions") or {}).get("code") or error.get("code")
-
-
 def _kind(error: dict[str, Any]) -> str:
-    code = _code(error)
+    code = error_code(error)
     if code in STALE_CODES or error.get("message") == STALE_MESSAGE:
         return STALE
     if code in RETRYABLE_CODES:
@@ -228,5 +224,7 @@ def _kind(error: dict[str, Any]) -> str:
 
 def _rows(error: dict[str, Any]) -> Iterable[int]:
     """The places in `["input", "changes", "0", …]`; Shopify writes indices as texts."""
-    field = error.get("field") or []
-    return [int(field[2])] if len(field) > 2 and field[1] == "changes" and str(field[2]).isdigit() else []
+    match error.get("field"):
+        case [_, "changes", place, *_] if str(place).isdigit():
+            return [int(place)]
+    return []

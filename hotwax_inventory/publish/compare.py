@@ -1,6 +1,6 @@
 """Which levels differ from what we promise, and by how much: over the whole shop, or over what has moved."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import duckdb
@@ -20,6 +20,15 @@ Levels = list[tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
+class ToRead:
+    """What must be read live before comparing, the sequence up to which our numbers are in it, and what of them no level shows."""
+
+    levels: Levels
+    upto_seq: int
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Live:
     """Levels read from Shopify just now, which count for more than the snapshot: what was asked for, and what was answered."""
 
@@ -27,6 +36,7 @@ class Live:
     shown: dict[tuple[int, int], int]
     upto_seq: int
     read_at: datetime
+    left_out: dict[str, int]
 
 
 # Every level that has a target, as numbers only: it is the largest thing made here. In the recent job only what was read live
@@ -126,31 +136,46 @@ where l.shop_id = $shop_id
 """
 
 
-def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> tuple[Levels, int]:
-    """What must be read live before comparing, and the sequence up to which our numbers are in it.
+# Numbers of ours that have moved and that no level of the shop's last bulk read shows.
+WITHOUT_LEVEL = f"""
+select count(*)
+from ({TARGET}) as t
+join shopify_shop_product as p on p.shop_id = $shop_id and p.product_id = t.product_id
+anti join shopify_inventory_level as l
+    on l.shop_id = $shop_id
+    and l.shopify_inventory_item_id = p.shopify_inventory_item_id
+    and l.shopify_location_id = t.shopify_location_id
+where t.changed_seq > $since or p.changed_seq > $since
+"""
 
-    Raises NothingRead, UnknownGroup."""
+
+def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> ToRead:
+    """What must be read live before a delta of the job is made. Raises NothingRead, UnknownGroup."""
     last_read(scope.shop.shop_id, connection)
     (upto_seq,) = connection.execute("select last_value from sequence").fetchall()[0]
     values = {"shop_id": scope.shop.shop_id}
     if job == HARD_SYNC:
-        return connection.execute(TOUCHED_SINCE, values).fetchall(), upto_seq
+        return ToRead(connection.execute(TOUCHED_SINCE, values).fetchall(), upto_seq)
     since = since_seq(scope, job, connection)
-    if not narrow_to_moved(scope.shop.shop_id, job, since, connection):
-        return [], upto_seq
+    count, not_matched = narrow_to_moved(scope.shop.shop_id, job, since, connection)
+    if not count:
+        return ToRead([], upto_seq, _named({"product_not_matched": not_matched}))
     compare_levels(scope, since, [], {}, False, connection)
     levels = connection.execute(
         "select l.shopify_inventory_level_id, l.shopify_inventory_item_id, l.shopify_location_id from compared as c "
         "join shopify_inventory_level as l using (shopify_inventory_item_id, shopify_location_id) where c.has_moved"
     ).fetchall()
-    return levels, upto_seq
+    (not_known,) = connection.execute(WITHOUT_LEVEL, scope.values() | {"since": since}).fetchall()[0]
+    return ToRead(levels, upto_seq, _named({"level_not_known": not_known, "product_not_matched": not_matched}))
 
 
-def read_live(client: ShopifyClient, levels: Levels, upto_seq: int) -> Live:
+def read_live(client: ShopifyClient, asked: ToRead) -> Live:
     """What levels show now. Raises ShopifyUnavailable, ShopifyRefused."""
     read_at = datetime.now(UTC)
-    shown = client.levels([(level, item) for level, item, _ in levels])
-    return Live([(item, location) for _, item, location in levels], shown, upto_seq, read_at)
+    shown = client.levels([(level, item) for level, item, _ in asked.levels])
+    return Live(
+        [(item, location) for _, item, location in asked.levels], shown, asked.upto_seq, read_at, asked.left_out
+    )
 
 
 def make_delta(
@@ -172,7 +197,7 @@ def make_delta(
     compare_levels(scope, since, asked, shown, is_recent, connection)
     connection.execute(CHANGE, {"shop_id": shop_id})
     connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
-    delta = _counted(scope, job, len(asked), connection)
+    delta = _counted(scope, job, len(asked), live.left_out if live else {}, connection)
     if is_recent and live is not None:
         observed = Observation(None, live.read_at, live.upto_seq, delta.mapped_count)
         # a restock is a person's word for named products at a moment
@@ -214,8 +239,15 @@ def compare_levels(
     )
 
 
-def _counted(scope: Scope, job: str, asked: int, connection: duckdb.DuckDBPyConnection) -> Delta:
-    """The numbers of `compared` and `change`."""
+def _named(counts: dict[str, int]) -> dict[str, int]:
+    """The reasons that there are."""
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def _counted(
+    scope: Scope, job: str, asked: int, left_out: dict[str, int], connection: duckdb.DuckDBPyConnection
+) -> Delta:
+    """The numbers of `compared` and `change`; `left_out` is what no level shows, by reason."""
     shop_id = scope.shop.shop_id
     compared, out_of_range = connection.execute(
         f"select count(*), count(*) filter (not ({IS_IN_RANGE})) from compared"
@@ -239,14 +271,14 @@ def _counted(scope: Scope, job: str, asked: int, connection: duckdb.DuckDBPyConn
             "nothing_promised": levels - not_published - not_tracked - compared,
         }
     else:
-        levels, skipped = asked, {"not_counted_by_shopify": asked - compared}
+        levels, skipped = asked, left_out | {"not_counted_by_shopify": asked - compared}
         mapped = (
             mapped
             or connection.execute(
                 "select level_count from shopify_bulk_read where shop_id = $shop_id", {"shop_id": shop_id}
             ).fetchall()[0][0]
         )
-    skipped = {reason: count for reason, count in (skipped | {"out_of_range": out_of_range}).items() if count}
+    skipped = _named(skipped | {"out_of_range": out_of_range})
     return Delta(sync_run_id, job, levels, compared, mapped, changes, units, zeroed, below_zero, is_first, skipped)
 
 

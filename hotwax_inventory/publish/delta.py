@@ -14,7 +14,7 @@ from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.plots import bar_chart
 from hotwax_inventory.progress import Seconds
-from hotwax_inventory.publish.compare import Levels, levels_to_read, make_delta, outbox_folder, read_live
+from hotwax_inventory.publish.compare import ToRead, levels_to_read, make_delta, outbox_folder, read_live
 from hotwax_inventory.publish.guards import check_results, check_specs, ledger_alarms, percents, standing_alarms
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, Delta
 from hotwax_inventory.publish.resume import interrupted, resume
@@ -108,20 +108,20 @@ def _plan(
         if alarms:
             return _nothing_made(asset, alarms)
     unfinished = interrupted(shop.shop_id, warehouse) if runs_too(context.run, UPLOADS[job]) else None
-    levels, upto_seq = _levels_to_read(scope, job, warehouse)
-    if job == RECENT and not levels and unfinished is None:
-        return _nothing_moved(asset)
+    asked = _levels_to_read(scope, job, warehouse)
+    if job == RECENT and not asked.levels and unfinished is None:
+        return _nothing_moved(asset, asked)
     with shopify.client(shop.shop_id, shop.shop_domain) as client:
         alarms = standing_alarms(client)
         if unfinished is not None and not alarms:
             resume(unfinished, context.run.run_id, warehouse, client)
-            levels, upto_seq = _levels_to_read(scope, job, warehouse)
-            if job == RECENT and not levels:
-                return _nothing_moved(asset)
+            asked = _levels_to_read(scope, job, warehouse)
+            if job == RECENT and not asked.levels:
+                return _nothing_moved(asset, asked)
         if "api_version_is_as_asked" in alarms:
             return _nothing_made(asset, alarms)
         with seconds.of("reading_shopify"):
-            live = read_live(client, levels, upto_seq)
+            live = read_live(client, asked)
     with warehouse.transaction() as connection, seconds.of("comparing"):
         delta = make_delta(scope, job, context.run.run_id, connection, live)
         metadata = _metadata(delta) | _preview(connection)
@@ -140,7 +140,7 @@ def require_written(shop: Shop) -> None:
         )
 
 
-def _levels_to_read(scope: Scope, job: str, warehouse: Warehouse) -> tuple[Levels, int]:
+def _levels_to_read(scope: Scope, job: str, warehouse: Warehouse) -> ToRead:
     with warehouse.transaction() as connection:
         return levels_to_read(scope, job, connection)
 
@@ -151,9 +151,12 @@ def runs_too(run: dg.DagsterRun, asset: str) -> bool:
     return dg.AssetKey(asset) in selected if selected else True
 
 
-def _nothing_moved(asset: str) -> dg.MaterializeResult:
+def _nothing_moved(asset: str, asked: ToRead) -> dg.MaterializeResult:
+    left_out = "Nothing has moved since the last run."
+    if asked.left_out:
+        left_out = markdown_table(("reason", "count"), list(asked.left_out.items()))
     return dg.MaterializeResult(
-        metadata={"dagster/partition_row_count": 0, "changes": 0, "left_out": "Nothing has moved since the last run."},
+        metadata={"dagster/partition_row_count": 0, "changes": 0, "left_out": left_out},
         check_results=check_results(asset, {}, {}),
     )
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 
 from hotwax_inventory.imports.shops import find_publishing_shops
 from hotwax_inventory.ledger.receiving import Receipt, Receiver, seconds_until, wait_until
-from hotwax_inventory.publish.compare import Levels, Live, levels_to_read, make_delta, read_live
+from hotwax_inventory.publish.compare import Live, ToRead, levels_to_read, make_delta, read_live
 from hotwax_inventory.publish.delta import runs_too
 from hotwax_inventory.publish.guards import require_standing
 from hotwax_inventory.publish.manifest import RESTOCK, Delta, claim
@@ -93,8 +93,8 @@ class Launcher(Receiver):
     ) -> Ready | None:
         """Do all that a shop needs before the moment; None when the receipt moves no level of it."""
         shop = scope.shop
-        levels, _, seconds = _rehearse(receipt, scope, warehouse)
-        if not levels:
+        asked, seconds = _rehearse(receipt, scope, warehouse)
+        if not asked.levels:
             return None
         self.shopify.hold_shop(shop.shop_id, max(0.0, seconds_until(moment)))
         if shop.shop_id in self._sending:
@@ -105,8 +105,8 @@ class Launcher(Receiver):
         if unfinished is not None:
             resume(unfinished, run.run_id, warehouse, client)
         wait_until(moment - _seconds(READ_SECONDS + 4 * seconds))
-        levels, upto_seq, seconds = _rehearse(receipt, scope, warehouse)
-        return Ready(scope, client, read_live(client, levels, upto_seq), seconds)
+        asked, seconds = _rehearse(receipt, scope, warehouse)
+        return Ready(scope, client, read_live(client, asked), seconds)
 
     def _launch(
         self, moment: datetime, receipt: Receipt, ready: Sequence[Ready], run: dg.DagsterRun, warehouse: Warehouse
@@ -132,27 +132,27 @@ def restock_scopes(publication: RestockPublication, warehouse: Warehouse) -> lis
 def plan(scope: Scope, live: Live, run: dg.DagsterRun, connection: duckdb.DuckDBPyConnection) -> Delta:
     """Make the delta of a shop's received products, and note that it is being sent. Raises UnknownGroup."""
     since = since_seq(scope, RESTOCK, connection)
-    levels, upto_seq = levels_to_read(scope, RESTOCK, connection)
+    asked = levels_to_read(scope, RESTOCK, connection)
     # what has come since the levels were read is left to the next delta
-    is_whole = {(item, location) for _, item, location in levels} <= set(live.asked)
-    live = Live(live.asked, live.shown, upto_seq if is_whole else since, live.read_at)
+    is_whole = {(item, location) for _, item, location in asked.levels} <= set(live.asked)
+    live = replace(live, upto_seq=asked.upto_seq if is_whole else since)
     delta = make_delta(scope, RESTOCK, run.run_id, connection, live)
     claim(delta.sync_run_id, run, False, connection)
     begin(delta.sync_run_id, [file.name for file in delta.files], connection)
     return delta
 
 
-def _rehearse(receipt: Receipt, scope: Scope, warehouse: Warehouse) -> tuple[Levels, int, float]:
-    """The levels that a receipt will move in a shop, the sequence then, and the seconds that it takes. Nothing is changed."""
+def _rehearse(receipt: Receipt, scope: Scope, warehouse: Warehouse) -> tuple[ToRead, float]:
+    """The levels that a receipt will move in a shop, and the seconds that it takes. Nothing is changed."""
     with warehouse.connect() as connection:
         started = time.monotonic()
         connection.begin()
         try:
             receipt(connection)
-            levels, upto_seq = levels_to_read(scope, RESTOCK, connection)
+            asked = levels_to_read(scope, RESTOCK, connection)
         finally:
             connection.rollback()
-        return levels, upto_seq, time.monotonic() - started
+        return asked, time.monotonic() - started
 
 
 def _publication(run: dg.DagsterRun) -> RestockPublication:

@@ -37,10 +37,8 @@ from mark
 where at_time <= (select max(at_time) from mark) - to_minutes($buffer_minutes)
 """
 
-# Products of the shop whose stock, kits, rules, parked orders or mapping have moved.
-MOVED = """
-create or replace temp table moved as
-with any_shop as (
+# Products whose stock, kits, rules, parked orders or mapping have moved: those that the shop has, and how many it has not.
+ANY_SHOP = """
     select product_id from inventory_item where changed_seq > $since
     union
     select product_id from kit_inventory where changed_seq > $since
@@ -50,10 +48,17 @@ with any_shop as (
     select product_id from virtual_queue_item where changed_seq > $since
     union
     select product_id from shopify_shop_product where shop_id = $shop_id and changed_seq > $since
-)
+"""
+MOVED = f"""
+create or replace temp table moved as
 select product_id
-from any_shop
+from ({ANY_SHOP})
 where product_id in (select product_id from shopify_shop_product where shop_id = $shop_id)
+"""
+NOT_MATCHED = f"""
+select count(*)
+from ({ANY_SHOP})
+where product_id not in (select product_id from shopify_shop_product where shop_id = $shop_id)
 """
 
 # Products of the shop that shipments have brought.
@@ -116,12 +121,16 @@ def since_seq(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> 
     ).fetchall()[0][0]
 
 
-def narrow_to_moved(shop_id: str, job: str, since: int, connection: duckdb.DuckDBPyConnection) -> int:
-    """Make the temporary table `moved` and let all that is compared be of its products alone; how many they are."""
+def narrow_to_moved(shop_id: str, job: str, since: int, connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    """Make the temporary table `moved` and let all that is compared be of its products alone.
+
+    How many they are, and how many have moved that the shop does not have."""
     widen(connection)
-    connection.execute(RECEIVED if job == RESTOCK else MOVED, {"since": since, "shop_id": shop_id})
+    values = {"since": since, "shop_id": shop_id}
+    connection.execute(RECEIVED if job == RESTOCK else MOVED, values)
+    not_matched = 0 if job == RESTOCK else connection.execute(NOT_MATCHED, values).fetchall()[0][0]
     (count,) = connection.execute("select count(*) from moved").fetchall()[0]
     narrow(connection)
     for statement in SHOP_NARROWED:
         connection.execute(statement, {"shop_id": shop_id})
-    return count
+    return count, not_matched

@@ -74,7 +74,7 @@ def _publish(scope: Scope, launcher: Launcher, run: dg.DagsterRun, warehouse: Wa
     shop = scope.shop
     launcher.ended(shop.shop_id)
     with warehouse.transaction() as connection:
-        if not levels_to_read(scope, RESTOCK, connection)[0]:
+        if not levels_to_read(scope, RESTOCK, connection).levels:
             return
     launcher.shopify.hold_shop(shop.shop_id)
     with launcher.shopify.client(shop.shop_id, shop.shop_domain) as client:
@@ -83,8 +83,8 @@ def _publish(scope: Scope, launcher: Launcher, run: dg.DagsterRun, warehouse: Wa
         if unfinished is not None:
             resume(unfinished, run.run_id, warehouse, client)
         with warehouse.transaction() as connection:
-            levels, upto_seq = levels_to_read(scope, RESTOCK, connection)
-        live = read_live(client, levels, upto_seq)
+            asked = levels_to_read(scope, RESTOCK, connection)
+        live = read_live(client, asked)
         with warehouse.transaction() as connection:
             delta = plan(scope, live, run, connection)
         send_begun(delta, scope, warehouse, client)
@@ -100,6 +100,6 @@ def _require_all(published: list[Future[None]], sent: list[tuple]) -> None:
     ]
     if errors or refused:
         raise RestockNotPublished(
-            f"{' '.join([*map(str, errors), *refused])} What was received stays so. Materialise {UPLOAD} alone to publish what is "
-            "missing; upload_recent_inventory_changes does it, too."
+            f"{' '.join([*map(str, errors), *refused])} What was received stays so. Materialise {UPLOAD} alone to publish what "
+            "could not be sent; hard_sync sends what was refused, once it is mended in Shopify."
         ) from next(iter(errors), None)

@@ -64,6 +64,18 @@ where c.sync_run_id = $sync_run_id
 """
 
 
+# What others have moved in every round is looked at again by the next sync.
+CONTESTED = """
+update shopify_shop_product as p
+set changed_seq = (select last_value + 1 from sequence)
+from sync_change as c
+where c.sync_run_id = $sync_run_id
+    and c.outcome = 'contested'
+    and c.shop_id = p.shop_id
+    and c.shopify_inventory_item_id = p.shopify_inventory_item_id
+"""
+
+
 def interrupted(shop_id: str, warehouse: Warehouse) -> int | None:
     """The delta of a shop whose sending was begun and not ended; to be asked by whoever holds the shop."""
     with warehouse.transaction() as connection:
@@ -164,6 +176,9 @@ def _close(sync_run_id: int, status_if_open: str, warehouse: Warehouse) -> Count
         connection.execute(
             FORGOTTEN, {"sync_run_id": sync_run_id, "is_given_up": not is_final and status_if_open == "abandoned"}
         )
+        if counts["contested"]:
+            connection.execute(CONTESTED, {"sync_run_id": sync_run_id})
+            connection.execute("update sequence set last_value = last_value + 1")
         if is_final:
             connection.execute(
                 "insert into sync_watermark select shop_id, sync_run_id, upto_seq, current_timestamp "

@@ -19,7 +19,7 @@ from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefuse
 
 OPERATIONS_AT_ONCE = 5
 LINES_AT_ONCE = 10
-# So many changes of a later round go directly, however low DIRECT_PUSH_LIMIT is, but for 0.
+# So many changes of a later round go directly, whatever DIRECT_PUSH_LIMIT says of the first.
 DIRECT_AGAIN = 1000
 
 BEGUN = """
@@ -216,11 +216,9 @@ def begin(sync_run_id: int, names: Sequence[str], connection: duckdb.DuckDBPyCon
 
 
 def _direct_limit(is_first: bool) -> int:
-    """Up to how many changes go by direct mutations; where others move the level, the quicker way is the surer one.
-
-    A limit of 0 is a person's word that all go in bulk."""
+    """Up to how many changes go by direct mutations; where others move the level, the quicker way is the surer one."""
     limit = settings.direct_push_limit()
-    return limit if is_first or not limit else max(limit, DIRECT_AGAIN)
+    return limit if is_first else max(limit, DIRECT_AGAIN)
 
 
 def bulk_document(name: str) -> str:

@@ -110,7 +110,8 @@ where shop_id = $shop_id
     )
 """
 
-# product_id, facility_id, shopify_location_id, target_quantity (units), changed_seq
+# product_id, facility_id, shopify_location_id, target_quantity (units), changed_seq. Where we have put a product on sale and no
+# facility of the channel has it any more, the channel has none of it.
 TARGET = """
 select
     a.product_id,
@@ -131,6 +132,17 @@ from published_location as l
 join online_atp as o
     on o.facility_group_id = $facility_group_id and o.product_store_id = $product_store_id
 where l.facility_id = '_NA_'
+union all
+select p.product_id, l.facility_id, l.shopify_location_id, 0 as target_quantity, p.changed_seq
+from published_location as l
+join published_level as h on h.shop_id = $shop_id and h.shopify_location_id = l.shopify_location_id and h.quantity > 0
+join shopify_shop_product as p
+    on p.shop_id = $shop_id and p.shopify_inventory_item_id = h.shopify_inventory_item_id
+semi join (select product_id from inventory_item union all select product_id from kit_inventory) as k
+    on k.product_id = p.product_id
+anti join online_atp as o
+    on o.product_id = p.product_id and o.facility_group_id = $facility_group_id and o.product_store_id = $product_store_id
+where l.facility_id = '_NA_'
 """
 
 
@@ -144,6 +156,7 @@ class Scope:
     def values(self) -> dict[str, Any]:
         """The parameters of TARGET."""
         return {
+            "shop_id": self.shop.shop_id,
             "use_valid_atp": self.publication.use_valid_atp,
             "facility_group_id": self.publication.facility_group_id,
             "product_store_id": self.shop.product_store_id,

@@ -11,7 +11,7 @@ from pydantic import Field
 from hotwax_inventory import tables
 from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
 from hotwax_inventory.progress import Seconds
-from hotwax_inventory.publish.batch import APPLIED, NO_OP
+from hotwax_inventory.publish.batch import APPLIED, NO_OP, PERMANENT
 from hotwax_inventory.publish.delta import require_written, runs_too
 from hotwax_inventory.publish.guards import age_alarm, require_standing
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, claim
@@ -182,5 +182,11 @@ def _complaint(shop: Shop, sync_run_id: int, counts: Counter[str], job: str, war
     )
     return (
         f"Shop {shop.shop_id}: Shopify has not confirmed every change of delta {sync_run_id} ({listed}). First: {examples}. "
-        f"The table sync_change has them all. Run {job} again: it looks at Shopify anew and sends what is still different."
+        f"The table sync_change has them all. {_how_on(counts, job)}"
     )
+
+
+def _how_on(counts: Counter[str], job: str) -> str:
+    if counts[PERMANENT]:
+        return "Mend in Shopify what is refused, then run hard_sync: it looks at every level and sends what is still different."
+    return f"Run {job} again: it looks at Shopify anew and sends what is still different."

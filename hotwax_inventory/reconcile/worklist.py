@@ -27,6 +27,7 @@ select
     end as what_to_do,
     null::timestamptz as since
 from ({UNMATCHED_ITEM}) as i
+semi join shopify_shop as s on s.shop_id = i.shop_id
 """
 
 # Stock of a shop's own product store that the shop does not sell.

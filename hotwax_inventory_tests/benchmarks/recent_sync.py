@@ -121,8 +121,8 @@ def ours(folder: Path, size: int) -> None:
     scope = Scope(find_shop("SHOP", warehouse), RecentPublication.model_validate({}))
     client = Answering()
     with warehouse.transaction() as connection:
-        levels, upto_seq = levels_to_read(scope, RECENT, connection)
-    live = read_live(client, levels, upto_seq)
+        asked = levels_to_read(scope, RECENT, connection)
+    live = read_live(client, asked)
     with warehouse.transaction() as connection:
         delta = make_delta(scope, RECENT, "bench", connection, live)
         connection.execute(
