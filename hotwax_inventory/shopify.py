@@ -343,8 +343,8 @@ class _Again(Exception):
 
 
 def _is_counted(level: Json) -> bool:
-    """Whether a level of an answer is in use, of an item that is tracked and at a location that is open."""
-    return level["isActive"] and level["item"]["tracked"] and level["location"]["isActive"]
+    """Whether nothing says that a level of an answer is out of use, its item not tracked, or its location closed."""
+    return False not in (level.get("isActive"), level["item"].get("tracked"), level["location"].get("isActive"))
 
 
 def number(gid: str) -> int:

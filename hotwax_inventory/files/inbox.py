@@ -89,11 +89,11 @@ def batches() -> Iterator[Batch]:
 
 def remove(batch: Batch) -> None:
     """Take the files of a committed batch out of the inbox; damaged ones stay under another name."""
-    for path in batch.files:
-        if path in batch.damaged:
+    for path in batch.damaged:
+        with contextlib.suppress(FileNotFoundError):  # another import was here
             path.rename(path.with_suffix(".damaged"))
-        else:
-            path.unlink(missing_ok=True)
+    for path in batch.files:
+        path.unlink(missing_ok=True)
 
 
 def remove_leftovers() -> None:
