@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from hotwax_inventory.files.landing import Source, ready_files
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports.declaration import Import
 from hotwax_inventory.imports.feeds import FEEDS, IMPORTS
-from hotwax_inventory.imports.reference import ASSETS, REFERENCE_FILES
+from hotwax_inventory.imports.reference import ASSETS, files_state
 from hotwax_inventory.imports.shop_products import UNMATCHED_CHECK
 from hotwax_inventory.imports.summary import check_specs
 from hotwax_inventory.ledger.receiving import due_shipments
@@ -72,8 +72,8 @@ def import_job(imports: Sequence[Import]) -> UnresolvedAssetJobDefinition:
 
 LOAD_REFERENCE = dg.define_asset_job(
     "load_reference",
-    selection=_with_own_checks(*ASSETS),
-    description="Load the reference CSVs, all or nothing.",
+    selection=_with_own_checks(*ASSETS, "kit_inventory", "facility_atp", "online_atp"),
+    description="Load the reference CSVs, all or nothing, and compute what they say of kits.",
     tags={"hotwax/feed": "REFERENCE"},
 )
 HARD_SYNC = dg.define_asset_job(
@@ -190,11 +190,14 @@ def file_sensor(feed: Feed) -> dg.SensorDefinition:
         )
         try:
             with sftp.session(deadline_seconds=0) as session:
-                ready, unsettled, _ = ready_files(source, session)
+                ready, unsettled, refused = ready_files(source, session)
         except SftpUnavailable as error:
             return dg.SkipReason(str(error))
         if not ready:
-            return dg.SkipReason(f"{len(unsettled)} files are not settled yet." if unsettled else "No files.")
+            left = f" {len(refused)} are left: {'; '.join(list(refused)[:3])}: rename them." if refused else ""
+            return dg.SkipReason(
+                f"{len(unsettled)} files are not settled yet.{left}" if unsettled else f"No files.{left}"
+            )
         if run := _in_progress(feed.job, context.instance):
             return dg.SkipReason(f"{len(ready)} files are ready; {feed.job} is running already (run {run}).")
         return dg.RunRequest(run_key=_run_key(feed.config_id, [(f.path, f.size_bytes, f.modified_at) for f in ready]))
@@ -228,16 +231,27 @@ def _run_key(name: str, files: Sequence[tuple[str, int, float]]) -> str:
     job=LOAD_REFERENCE, minimum_interval_seconds=30, description="Starts load_reference when a reference CSV is new."
 )
 def load_reference_files(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """One run for each state of the reference directory that has lasted for two looks."""
-    folder = settings.reference_dir()
-    found = [folder / file.name for file in REFERENCE_FILES if (folder / file.name).exists()]
-    if not found:
-        return dg.SkipReason(f"No reference files in {folder}.")
-    state = json.dumps([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in found])
-    if context.cursor != state:
-        context.update_cursor(state)
+    """A run for a state of the reference directory that has lasted for two looks and is not the one that was loaded.
+
+    One that cannot be loaded is tried again once an hour."""
+    state = files_state()
+    if not state:
+        return dg.SkipReason(f"No reference files in {settings.reference_dir()}.")
+    # how often the files have changed is a part of the run's key, since an earlier state may come back
+    changes, _, seen = (context.cursor or "").partition(" ")
+    if seen != state:
+        context.update_cursor(f"{int(changes) + 1 if changes.isdigit() else 0} {state}")
         return dg.SkipReason("The reference files have changed; they are looked at once more before they are loaded.")
-    return dg.RunRequest(run_key=hashlib.sha256(state.encode()).hexdigest())
+    loaded = _last_load(context.instance)
+    if loaded is not None and "files_state" in loaded and loaded["files_state"].value == state:
+        return dg.SkipReason("The reference files are loaded.")
+    return dg.RunRequest(run_key=f"{changes}:{state[:32]}:{datetime.now(UTC):%Y-%m-%dT%H}")
+
+
+def _last_load(instance: dg.DagsterInstance) -> Mapping[str, dg.MetadataValue] | None:
+    """The metadata of the reference in force, by its table of shops."""
+    event = instance.get_latest_materialization_event(dg.AssetKey("shopify_shop"))
+    return event.asset_materialization.metadata if event and event.asset_materialization else None
 
 
 @dg.sensor(
@@ -313,10 +327,8 @@ def clean_up_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 
 def shops_with_master(instance: dg.DagsterInstance, master: str) -> list[str]:
     """The shops of the reference in force whose `inventory_master` is the one given, as its last load recorded them."""
-    event = instance.get_latest_materialization_event(dg.AssetKey("shopify_shop"))
-    if event is None or event.asset_materialization is None:
-        return []
-    masters = event.asset_materialization.metadata["inventory_master"].value
+    loaded = _last_load(instance)
+    masters = loaded["inventory_master"].value if loaded else None
     if not isinstance(masters, dict):
         return []
     return sorted(shop_id for shop_id, found in masters.items() if found == master)

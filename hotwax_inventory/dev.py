@@ -40,7 +40,9 @@ def main() -> int:
             f"{addresses.sftp_username}@{addresses.sftp_host}  (password {addresses.sftp_password})\n"
             f"Shopify: {addresses.shopify_url}"
         )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # a script's shell has its background jobs ignore Ctrl-C, and Dagster lets SIGTERM mean the same
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with demo.receiving(WEBHOOK_PORT):
         return run_dagster(is_simulated)
 

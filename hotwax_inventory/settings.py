@@ -4,6 +4,7 @@ Without `SFTP_HOST` the embedded default runs: the simulator answers for the SFT
 
 import contextlib
 import os
+import posixpath
 import re
 import shutil
 import tempfile
@@ -19,6 +20,8 @@ from hotwax_inventory import simulator
 PROJECT = Path(__file__).resolve().parents[1]
 # A shorter text is in too many words to be kept out of them.
 SHORTEST_SECRET = 4
+# More seconds, minutes or hours than this mean nothing.
+LONGEST = 10_000_000
 
 
 class SettingError(ValueError):
@@ -91,7 +94,7 @@ def sftp(property_resource: str = "FTP_CONFIG") -> SftpSettings:
     key_file = environment.get(f"{prefix}PRIVATE_KEY_FILE")
     return SftpSettings(
         host=_required(environment, f"{prefix}HOST", "the SFTP server's name or address"),
-        port=_integer(environment, f"{prefix}PORT", 22, lowest=1),
+        port=_integer(environment, f"{prefix}PORT", 22, lowest=1, highest=65_535),
         username=_required(environment, f"{prefix}USERNAME", "the log-in name"),
         password=environment.get(f"{prefix}PASSWORD") or None,
         private_key_file=Path(key_file).expanduser() if key_file else None,
@@ -145,7 +148,8 @@ def webhook_callback_url() -> str | None:
 def import_directories(config_id: str, directories: tuple[str, ...]) -> tuple[str, ...]:
     """The remote directories of a feed, overridable by `<CONFIG_ID>_IMPORT_PATH` (several divided by commas)."""
     override = os.environ.get(f"{_variable(config_id)}_IMPORT_PATH", "")
-    return tuple(part.strip() for part in override.split(",") if part.strip()) or directories
+    named = [posixpath.normpath(part.strip().lstrip("/")) for part in override.split(",") if part.strip()]
+    return tuple(dict.fromkeys(named)) or directories
 
 
 def file_name(name: str) -> str:
@@ -154,7 +158,7 @@ def file_name(name: str) -> str:
 
 
 def sftp_stable_seconds() -> int:
-    return _integer(os.environ, "SFTP_STABLE_SECONDS", 30)
+    return _integer(os.environ, "SFTP_STABLE_SECONDS", 30, highest=LONGEST)
 
 
 def shopify_api_version() -> str:
@@ -165,7 +169,7 @@ def shopify_api_version() -> str:
 
 
 def shopify_deadline_seconds() -> int:
-    return _integer(os.environ, "SHOPIFY_DEADLINE_SECONDS", 120, lowest=1)
+    return _integer(os.environ, "SHOPIFY_DEADLINE_SECONDS", 120, lowest=1, highest=LONGEST)
 
 
 def direct_push_limit() -> int:
@@ -181,7 +185,7 @@ def sync_max_zeroed_percent() -> int:
 
 
 def sync_max_snapshot_minutes() -> int:
-    return _integer(os.environ, "SYNC_MAX_SNAPSHOT_MINUTES", 240, lowest=1)
+    return _integer(os.environ, "SYNC_MAX_SNAPSHOT_MINUTES", 240, lowest=1, highest=LONGEST)
 
 
 def unmatched_max_percent() -> int:
@@ -196,7 +200,7 @@ def drift_max_percent() -> int:
 
 def drift_max_hours() -> int:
     """For how long a level may show another number than ours."""
-    return _integer(os.environ, "DRIFT_MAX_HOURS", 48, lowest=1)
+    return _integer(os.environ, "DRIFT_MAX_HOURS", 48, lowest=1, highest=LONGEST)
 
 
 def oversold_max_levels() -> int:
@@ -205,19 +209,19 @@ def oversold_max_levels() -> int:
 
 
 def reset_rows_keep_days() -> int:
-    return _integer(os.environ, "RESET_ROWS_KEEP_DAYS", 7)
+    return _keep_days("RESET_ROWS_KEEP_DAYS", 7)
 
 
 def landing_keep_days() -> int:
-    return _integer(os.environ, "LANDING_KEEP_DAYS", 30)
+    return _keep_days("LANDING_KEEP_DAYS", 30)
 
 
 def outbox_keep_days() -> int:
-    return _integer(os.environ, "OUTBOX_KEEP_DAYS", 30)
+    return _keep_days("OUTBOX_KEEP_DAYS", 30)
 
 
 def dagster_runs_keep_days() -> int:
-    return _integer(os.environ, "DAGSTER_RUNS_KEEP_DAYS", 90, lowest=1)
+    return _keep_days("DAGSTER_RUNS_KEEP_DAYS", 90, lowest=1)
 
 
 def disk_min_free_mb() -> int:
@@ -237,7 +241,7 @@ def restock_time_zone() -> str:
 
 
 def restock_lead_seconds() -> int:
-    return _integer(os.environ, "RESTOCK_LEAD_SECONDS", 90)
+    return _integer(os.environ, "RESTOCK_LEAD_SECONDS", 90, highest=LONGEST)
 
 
 def kits_from_components() -> bool:
@@ -270,7 +274,7 @@ def max_age_variable(name: str) -> str:
 
 def max_age_hours(name: str) -> int:
     """How old the newest file of a feed (its config id) may be, or the last HARD_SYNC or RECENT_SYNC; 0: any age."""
-    return _integer(os.environ, max_age_variable(name), MAX_AGE_HOURS.get(name, 0))
+    return _integer(os.environ, max_age_variable(name), MAX_AGE_HOURS.get(name, 0), highest=LONGEST)
 
 
 def alert_webhook_url() -> str | None:
@@ -315,7 +319,7 @@ def dagster_postgres() -> set[str]:
         _required(os.environ, "DAGSTER_PG_HOST", "the name or address of the PostgreSQL server of Dagster's storage")
         _required(os.environ, "DAGSTER_PG_USERNAME", "the PostgreSQL role that owns Dagster's tables")
         _required(os.environ, "DAGSTER_PG_DB", "the PostgreSQL database of Dagster's tables; it must exist")
-        _integer(os.environ, "DAGSTER_PG_PORT", 5432, lowest=1)
+        _integer(os.environ, "DAGSTER_PG_PORT", 5432, lowest=1, highest=65_535)
     return given
 
 
@@ -364,8 +368,13 @@ def _web_address(name: str) -> str | None:
     return url or None
 
 
-def _integer(environment: Mapping[str, str], name: str, default: int, lowest: int = 0) -> int:
+def _integer(environment: Mapping[str, str], name: str, default: int, lowest: int = 0, highest: int = 10**12) -> int:
     value = environment.get(name) or str(default)
-    if not re.fullmatch(r"\d+", value) or int(value) < lowest:
-        raise SettingError(f"{name} takes a whole number from {lowest} up (it is {value!r}).")
+    if not re.fullmatch(r"[0-9]{1,13}", value) or not lowest <= int(value) <= highest:
+        raise SettingError(f"{name} takes a whole number from {lowest} to {highest} (it is {value[:100]!r}).")
     return int(value)
+
+
+def _keep_days(name: str, default: int, lowest: int = 0) -> int:
+    """For how many days something is kept; more than a hundred years are a hundred."""
+    return min(_integer(os.environ, name, default, lowest), 36_500)

@@ -84,6 +84,10 @@ class SftpRefused(SftpError):
     """The server, or our own check of it, said no; it will say no again."""
 
 
+class DiskRefused(SftpRefused):
+    """Our own disk takes no more of a download."""
+
+
 class FileChanged(SftpError):
     """The remote file was not the same before and after the download."""
 
@@ -188,7 +192,11 @@ class SftpSession:
             if self.look(file.path) != file:
                 return None
             target = posixpath.join(archive, f"{name}.{attempt}" if attempt else name)
-            if self._call(lambda client, target=target: self._move(client, file.path, archive, target)):
+            try:
+                is_moved = self._call(lambda client, target=target: self._move(client, file.path, archive, target))
+            except FileNotFoundError:  # something that is no directory has its name
+                break
+            if is_moved:
                 moved = self.look(target)
                 if moved is not None and (moved.size_bytes, moved.modified_at) != (file.size_bytes, file.modified_at):
                     # replaced between the look and the move: it is a file of its own, and goes back for the next look
@@ -305,8 +313,8 @@ def _sync(target: BinaryIO) -> None:
         raise _disk_refused(target, error) from error
 
 
-def _disk_refused(target: BinaryIO, error: OSError) -> SftpRefused:
-    return SftpRefused(
+def _disk_refused(target: BinaryIO, error: OSError) -> DiskRefused:
+    return DiskRefused(
         f"{target.name} cannot be written ({error.strerror}). Nothing was taken from SFTP. Make room there and run this again."
     )
 

@@ -69,6 +69,8 @@ class File:
     def right(self) -> list[tuple[int, Row]]:
         """The rows that are not refused, and their lines; a shipment is refused whole."""
         is_json, is_shipment = self.kind in ("fulfilment", "order"), self.kind in ("shipment", "order")
+        # of a kit a reset need not be right
+        spared = KITS if self.kind == "reset" else ()
         wrong = {row["shipment"] for row in self.rows if is_shipment and "wrong" in row}
         places = Counter(
             shipment for shipment, _ in {(row["shipment"], row["facility"]) for row in self.rows if is_shipment}
@@ -76,7 +78,9 @@ class File:
         wrong |= {shipment for shipment, count in places.items() if count > 1}
         lines = enumerate(self.rows, 1 if is_json else 2)
         return [
-            (line, row) for line, row in lines if "wrong" not in row and not (is_shipment and row["shipment"] in wrong)
+            (line, row)
+            for line, row in lines
+            if ("wrong" not in row or row.get("product") in spared) and not (is_shipment and row["shipment"] in wrong)
         ]
 
     def accepted(self) -> list[tuple[int, Row]]:

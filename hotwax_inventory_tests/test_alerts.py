@@ -174,6 +174,9 @@ def test_refused_rows_and_a_held_file_reach_a_person_once_a_day(watch: Watch, mo
     )
     watch.place.succeed("import_inventory")
     assert watch.tick(failed_checks_alert) == "Nothing to tell.", "it is still held, as everybody knows"
+    watch.place.put_reset("third.csv", f"{HEADER}TEE-S,43,0,501\nTEE-M,43,0,502\n", now)
+    watch.place.succeed("import_inventory")
+    assert watch.tick(failed_checks_alert) == "ALERT_WEBHOOK_URL: 1 told. ALERT_SMTP_URL: 1 told", "it is another file"
     watch.place.succeed("import_inventory")
     after(86_400, monkeypatch)
     assert watch.tick(failed_checks_alert) == "ALERT_WEBHOOK_URL: 1 told. ALERT_SMTP_URL: 1 told"
@@ -255,9 +258,11 @@ def test_a_late_feed_and_a_stuck_file_are_told_and_shown_until_they_are_mended(
     assert watch.recorded[feed] is False
     assert watch.recorded["newest_file_is_recent", "imp_inv_trans_files"], "it has not been missing for so long"
     watch.recorded.clear()
-    watch.place.put_reset("new.csv", f"{HEADER}TEE-S,43,6,501\n")
+    # the same count once more is news of the feed, too
+    watch.place.put_reset("new.csv", f"{HEADER}TEE-S,43,5,501\n")
     watch.place.succeed("import_inventory")
-    assert watch.tick(failed_checks_alert) == "Nothing to tell."
+    watch.tick(failed_checks_alert)
+    assert watch.webhook.posts[-1]["check"] == "content_is_new"
     assert watch.recorded == {feed: True, ("no_file_is_stuck", "data_manager_log"): True}
 
 

@@ -19,7 +19,7 @@ PACKAGE = Path(hotwax_inventory.__file__).parent
 # Each may import those before it: what has no stage, the stages in the way of the data, then what puts them together.
 ORDER = (
     "simulator",
-    "choices",
+    "run_config",
     "settings",
     "dagster_home",
     "tables",

@@ -2,10 +2,12 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from hotwax_inventory_tests.conftest import REFERENCE, Place
+from hotwax_inventory.ledger import resets
+from hotwax_inventory_tests.conftest import REFERENCE, RESETS, Place
 
 RECEIPTS = "netsuite/itemreceipt/csv"
 FULFILLMENTS = "netsuite/salesorder/import/fulfillment"
@@ -547,6 +549,93 @@ def test_files_that_were_only_landed_are_worked_off_later(place: Place) -> None:
     assert [log[1] for log in place.logs()] == ["pending", "finished"]
     place.succeed("process_bulk_imported_files")
     assert place.stock() == {("10001", "WAREHOUSE"): (22, 22)}
+
+
+# job, asset, a parameter in HotWax's spelling
+SPELLED = [
+    ("import_inventory", "inventory_reset", {"configID": "RESET_INVENTORY", "importpath": RESETS, "idType": "SKU"}),
+    ("process_bulk_imported_files", "data_manager_log", {"configId": "RESET_INVENTORY"}),
+    ("kit_inventory_setup", "kit_inventory", {"includeAll": True}),
+]
+
+
+@pytest.mark.parametrize(("job", "asset", "told"), SPELLED)
+def test_hotwaxs_spellings_are_understood(place: Place, job: str, asset: str, told: dict[str, Any]) -> None:
+    place.put_reset("reset.csv", "externalFacilityId,availableQty,idValue\n43,10,TEE-S\n")
+    place.succeed(job, {asset: told})
+    assert place.stock() == ({("10001", "WAREHOUSE"): (10, 10)} if job == "import_inventory" else {})
+    refused = place.run("schedule_restock", {"shipment_receipt": {"shipmentId": "IN-1"}})
+    assert "There is no shipment IN-1" in place.failure(refused)
+
+
+def test_a_kits_order_item_closes_when_it_is_fulfilled_though_no_stock_moves(place: Place) -> None:
+    place.write_reference("virtual_queue_item", QUEUE + "O1,00101,10009,_NA_,3,STORE\n")
+    place.succeed("load_reference")
+    place.put_reset("reset.csv", f"{RESET}TEE-S,43,10,501\n", at(1))
+    place.put(f"{KITS}/kit.csv", "productId,productIdTo,quantity\n10009,10001,1\n", at(1))
+    place.succeed("import_inventory")
+    place.succeed("import_kit_component")
+    online = "select online_atp from online_atp where product_id = '10009'"
+    assert place.rows(online) == [(7,)]
+    order = {"orderId": "O1", "items": [{"orderItemSeqId": "00101", "externalFacilityId": "43", "quantity": "2"}]}
+    place.put(f"{FULFILLMENTS}/f.json", json.dumps([{"orderMap": order}]), at(2))
+    place.succeed("import_item_receipt")
+    assert place.rows(online) == [(9,)]
+    assert place.logs()[-1][1:] == ("finished", 1, 0, 0)
+    place.succeed("load_reference")
+    assert place.rows(online) == [(9,)]
+    assert place.stock() == {("10001", "WAREHOUSE"): (10, 10)}
+
+
+def test_of_two_held_files_of_one_name_the_newer_is_approved(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resets, "FEWEST_STOCKED_KEYS", 1)
+    rows = [f"X,43,{{}},{product}\n" for product in ("501", "502", "503")]
+    for hour, quantity, lines in ((1, 5, rows), (2, 0, rows), (3, 0, rows[:2])):
+        place.put_reset("day.csv", RESET + "".join(lines).format(*[quantity] * len(lines)), at(hour))
+        place.succeed("import_inventory")
+    assert [log[1] for log in place.logs()] == ["finished", "held", "held"]
+    place.succeed("import_inventory", {"inventory_reset": {"paths": [f"{RESETS}/day.csv"], "approve": True}})
+    assert [log[1] for log in place.logs()] == ["finished", "cancelled", "finished"]
+    assert {product: on_hand for (product, _), (on_hand, _) in place.stock().items()} == {
+        "10001": 0,
+        "10002": 0,
+        "10003": 5,
+    }
+
+
+def test_an_approval_with_a_wrong_path_approves_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resets, "FEWEST_STOCKED_KEYS", 1)
+    for hour, quantity in ((1, 5), (2, 0)):
+        place.put_reset(f"{hour}.csv", f"{RESET}X,43,{quantity},501\nX,43,{quantity},502\n", at(hour))
+        place.succeed("import_inventory")
+    paths = [f"{RESETS}/2.csv", f"{RESETS}/typo.csv"]
+    failed = place.run("import_inventory", {"inventory_reset": {"paths": paths, "approve": True}})
+    assert "typo.csv is not a regular file" in place.failure(failed)
+    place.succeed("import_inventory")
+    assert [log[1] for log in place.logs()] == ["finished", "held"]
+
+
+def test_what_is_received_counts_though_a_count_is_ahead_of_our_clock(place: Place) -> None:
+    now = datetime.now(UTC)
+    place.put_reset("ahead.csv", f"{RESET}X,116,10,501\n", now + timedelta(minutes=10))
+    place.succeed("import_inventory")
+    place.put(
+        f"{RESTOCKS}/r.csv", f"{RESTOCK}TEE-S,5,{now - timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ},116,STORE,Demo,Now\n"
+    )
+    place.succeed("import_scheduled_restock")
+    place.succeed("schedule_restock")
+    assert place.stock() == {("10001", "BROADWAY"): (15, 15)}
+
+
+def test_a_column_that_is_called_reason_is_one_of_the_file(place: Place) -> None:
+    header = "productId,facilityId,quantity,reason,comments"
+    place.put_reset("five.csv", f"{header}\n10001,WAREHOUSE,ten,RECOUNT,'=c\n10002,WAREHOUSE,4,DAMAGED,'=c\n", at(1))
+    place.succeed("import_inventory")
+    assert place.rows("select comments from inventory_reset") == [("'=c",)]
+    (failed,) = (place.home / "landing" / "RESET_INVENTORY").glob("*failed-records*.csv")
+    title, row = failed.read_text().splitlines()
+    assert title == f"{header},reason"
+    assert row.startswith("10001,WAREHOUSE,ten,RECOUNT,''=c,")
 
 
 def test_a_reset_that_looks_wrong_is_held_until_it_is_approved_or_overtaken(place: Place) -> None:

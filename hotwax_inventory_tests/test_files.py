@@ -601,6 +601,42 @@ def test_an_archive_that_cannot_be_made_stops_the_run_at_once_and_says_so(
     assert available(place) == {named(0): 5}
 
 
+def test_what_nobody_can_take_is_told_by_a_check_and_one_directory_is_looked_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESET_INVENTORY_IMPORT_PATH", f"{RESETS}, /{RESETS}/")
+    place.put_reset("reset.csv", reset(5))
+    place.put_reset("a\u00a0b.csv", reset(6))
+    result = place.succeed("import_inventory", {"inventory_reset": {"allow_duplicate_content": True}})
+    assert statuses(place) == [("reset.csv", "finished")]
+    (check,) = [check for check in result.get_asset_check_evaluations() if check.check_name == "files_readable"]
+    assert not check.passed
+    assert "b.csv' stays on SFTP: its name has characters that no file name should have." in (check.description or "")
+    assert "No files. 1 are left" in skipped(place)
+
+
+def test_what_cannot_be_archived_keeps_no_other_file_from_its_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "FILES_PER_REGISTRATION", 2)
+    monkeypatch.setenv("IMP_INV_ADJUST_IMPORT_PATH", "stuck,free")
+    header = "externalFacilityId,idValue,idType,availableDelta\n"
+    for number in range(3):
+        place.put(f"stuck/{number}.csv", f"{header}43,501,NETSUITE_PRODUCT_ID,{number + 1}\n", number)
+        place.put(f"free/{number}.csv", f"{header}43,502,NETSUITE_PRODUCT_ID,{number + 1}\n", number)
+    blocking = place.put("stuck/archive", "a file with this name")
+    for _ in range(2):
+        told = failure(place.run("import_inventory_adjustment"))
+        assert "stuck/0.csv was taken, and cannot be moved to stuck/archive: see the rights of that directory" in told
+        assert "free/" not in told
+        assert place.stock() == {("10001", "WAREHOUSE"): (6, 6), ("10002", "WAREHOUSE"): (6, 6)}
+        assert names_in(place.sftp_directory / "free") == set()
+    blocking.unlink()
+    assert place.run("import_inventory_adjustment").success
+    assert names_in(place.sftp_directory / "stuck") == set()
+    assert place.stock() == {("10001", "WAREHOUSE"): (6, 6), ("10002", "WAREHOUSE"): (6, 6)}
+
+
 # --- which content counts
 
 T0 = datetime(2024, 3, 6, 5, 0, 0, tzinfo=UTC)
@@ -717,6 +753,7 @@ UPLOADED = datetime(2024, 3, 6, 5, 30, tzinfo=UTC)
         ("2024-03-06T25:00:12Z.csv", None),
         ("2024-03-06T05:00:12+99:00.csv", None),
         ("2024-03-06T05:30:00Z.csv", "2024-03-06T05:30:00+00:00"),
+        ("2024-03-06T05:30:00.700Z.csv", "2024-03-06T05:30:00.700000+00:00"),
         ("2024-03-06T05:30:01Z.csv", None),
         ("2024-02-28T05:30:00Z.csv", "2024-02-28T05:30:00+00:00"),
         ("2024-02-28T05:29:59Z.csv", None),

@@ -91,9 +91,11 @@ def test_a_number_is_explained_by_file_and_line_of_every_unit_each_term_and_what
     )
     result = history.run("explain", {"inventory_explanation": {"product": "TEE-S", "facility_id": "BRODWAY"}})
     assert "Near it: BROADWAY (Broadway)" in history.failure(result)
-    result = history.run("explain", {"inventory_explanation": {"product": "TEE-S", "as_of": "yesterday"}})
-    assert "as_of takes a time in ISO 8601" in history.failure(result)
+    for moment in ("yesterday", "0001-01-01T00:00:00+14:00"):
+        result = history.run("explain", {"inventory_explanation": {"product": "TEE-S", "as_of": moment}})
+        assert "as_of takes a time in ISO 8601" in history.failure(result)
     assert "# TEE-S (product 10001)" in explained(history), "without parameters what moved last"
+    assert "# TEE-S (product 10001) at WAREHOUSE" in explained(history, facility_id="43")
 
 
 def test_the_past_is_the_fold_of_what_took_effect_until_then_beside_what_was_known(history: Place) -> None:

@@ -1,11 +1,14 @@
 """Reference CSVs are loaded all or nothing."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
+from hotwax_inventory.automation import load_reference_files
 from hotwax_inventory_tests.conftest import REFERENCE, Place
 
 TABLES = ("product", "good_identification", "facility", "facility_group", "product_store", "shopify_shop")
@@ -251,3 +254,67 @@ def test_an_order_item_that_is_loaded_again_unchanged_moves_no_watermark(new_off
     before = new_office.rows("from virtual_queue_item")
     assert new_office.run("load_reference").success
     assert new_office.rows("from virtual_queue_item") == before
+
+
+def test_each_state_of_the_files_is_asked_for_until_it_is_loaded_an_earlier_one_that_comes_back_too(
+    place: Place,
+) -> None:
+    path, cursor, keys = place.reference_dir / "product.csv", None, []
+
+    def looked() -> Any:
+        """What the second of two looks says."""
+        nonlocal cursor
+        with dg.build_sensor_context(instance=place.instance, cursor=cursor) as context:
+            load_reference_files(context)
+            found = load_reference_files(context)
+            cursor = context.cursor
+        return found
+
+    def state(content: str, seconds: int) -> None:
+        path.write_text(content)
+        os.utime(path, (seconds, seconds))
+
+    for content, seconds in (
+        ("product_id\n", 1),
+        (REFERENCE["product"], 2),
+        ("product_id\n", 1),
+        (REFERENCE["product"], 3),
+    ):
+        state(content, seconds)
+        keys += [looked().run_key, looked().run_key]
+        if content == REFERENCE["product"]:
+            place.succeed("load_reference")
+            assert looked().skip_message == "The reference files are loaded."
+    assert len(set(keys)) == 4, "one run a state"
+
+
+def test_kits_are_what_a_new_reference_makes_of_them(place: Place) -> None:
+    place.put_reset("reset.csv", "Item,externalFacilityId,availableQty,idValue\nX,43,8,501\nX,116,8,501\n")
+    place.put("netsuite/product/kit/kit.csv", "productId,productIdTo,quantity\n10009,10001,2\n")
+    place.succeed("import_inventory")
+    place.succeed("import_kit_component")
+    kits = "select facility_id, available_to_promise_total from kit_inventory order by 1"
+    assert place.rows(kits) == [("BROADWAY", 4), ("WAREHOUSE", 4)]
+    virtual = "BROADWAY,116,Broadway,RETAIL_STORE,VIRTUAL_FACILITY"
+    facilities = REFERENCE["facility"].replace("BROADWAY,116,Broadway,RETAIL_STORE,PHYSICAL_STORE", virtual)
+    place.write_reference("facility", facilities)
+    place.succeed("load_reference")
+    assert place.rows(kits) == [("WAREHOUSE", 4)]
+    place.write_reference("product", REFERENCE["product"].replace("MARKETING_PKG_PICK", "FINISHED_GOOD"))
+    place.succeed("load_reference")
+    assert place.rows(kits) == []
+
+
+@pytest.mark.parametrize(("reserve", "promised"), [("", 5), ("Y", 5), ("true", 5), ("N", 8), ("n", 8), ("False", 8)])
+def test_however_no_is_written_the_queue_holds_nothing_back(place: Place, reserve: str, promised: int) -> None:
+    place.write_reference(
+        "product_store", f"product_store_id,reserve_inventory,hold_preorder_physical_inventory\nSTORE,{reserve},no\n"
+    )
+    place.write_reference(
+        "virtual_queue_item",
+        "order_id,order_item_seq_id,product_id,facility_id,quantity,product_store_id\nO,1,10001,_NA_,3,STORE\n",
+    )
+    place.put_reset("reset.csv", "Item,externalFacilityId,availableQty,idValue\nX,43,8,501\n")
+    place.succeed("load_reference")
+    place.succeed("import_inventory")
+    assert place.rows("select online_atp from online_atp") == [(promised,)]

@@ -282,3 +282,11 @@ def test_a_schedule_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("HARD_SYNC_CRON", "daily")
     with pytest.raises(settings.SettingError, match="HARD_SYNC_CRON takes a cron schedule"):
         settings.hard_sync_cron()
+
+
+@pytest.mark.parametrize("variable", ["LANDING_KEEP_DAYS", "OUTBOX_KEEP_DAYS", "DAGSTER_RUNS_KEEP_DAYS"])
+def test_what_is_to_be_kept_for_ever_is(place: Place, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "999999")
+    place.succeed("clean_up")
+    monkeypatch.setenv(variable, "9" * 20)
+    assert f"{variable} takes a whole number" in place.failure(place.run("clean_up"))

@@ -75,7 +75,7 @@ def failed_checks(instance: dg.DagsterInstance, since: datetime) -> list[Problem
 
 
 def of_check(check: dg.AssetCheckEvaluation, at: float, shop_id: str | None = None) -> Problem:
-    """The problem that a failed evaluation of a check is; it lasts until the check passes."""
+    """The problem that a failed evaluation of a check is; it lasts until the check passes. Other `files` are another problem."""
     asset = check.asset_key.to_user_string()
     is_error = check.severity == dg.AssetCheckSeverity.ERROR
     text = check.description or "See the check's metadata on the asset."
@@ -85,7 +85,8 @@ def of_check(check: dg.AssetCheckEvaluation, at: float, shop_id: str | None = No
     return Problem(
         title=title,
         text=text[:MOST_TEXT],
-        kind=_kind(title, text if is_error else ""),
+        kind=_kind(title, text if is_error else "")
+        + _digest(check.metadata["files"].value if "files" in check.metadata else ""),
         at=at,
         fields={"problem": "check failed", "asset": asset, "check": check.check_name, "severity": check.severity.value},
     )
@@ -195,4 +196,8 @@ def _fields(run: dg.DagsterRun, at: float) -> dict[str, str]:
 
 def _kind(*parts: str) -> str:
     """A digest in which numbers do not count: `3 of 10 changes` is the same problem as `4 of 12 changes`."""
-    return hashlib.sha256(re.sub(r"\d+", "0", "\n".join(parts)).encode()).hexdigest()[:16]
+    return _digest(re.sub(r"\d+", "0", "\n".join(parts)))
+
+
+def _digest(what: object) -> str:
+    return hashlib.sha256(str(what).encode()).hexdigest()[:16]

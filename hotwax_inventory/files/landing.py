@@ -22,7 +22,7 @@ from hotwax_inventory import settings
 from hotwax_inventory.files.inbox import sync_folder
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk
-from hotwax_inventory.sftp import FileChanged, RemoteFile, SftpRefused, SftpSession
+from hotwax_inventory.sftp import DiskRefused, FileChanged, RemoteFile, SftpRefused, SftpSession
 
 UNFINISHED_SUFFIXES = (".tmp", ".part", ".filepart", ".writing")
 # Between two registrations a crash costs at most this many downloads.
@@ -58,11 +58,12 @@ class Source:
 
 @dataclass
 class Landing:
-    """What a run landed: how many files were registered, which were left alone and why."""
+    """What a run landed: which files were registered, which were left alone and why; `refused` are left until a person acts."""
 
     registered: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,11 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
     with sftp.session(source.property_resource) as session:
         _note_archived(source, session, warehouse)
         looked_at = datetime.now(UTC)
-        ready, unsettled, landing.left = ready_files(source, session)
+        ready, unsettled, landing.refused = ready_files(source, session)
         if unsettled:
             log.info(f"{len(unsettled)} files are looked at again in {settings.sftp_stable_seconds()} seconds.")
             time.sleep(settings.sftp_stable_seconds())
-            ready, unsettled, landing.left = ready_files(source, session)
+            ready, unsettled, landing.refused = ready_files(source, session)
         landing.left |= dict.fromkeys(unsettled, "still changing")
         ready.sort(key=lambda file: (effective_at(file)[0], file.name))
         for start in range(0, len(ready), FILES_PER_REGISTRATION):
@@ -108,9 +109,10 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
                 log.info(f"{start} of {len(ready)} files landed.")
             batch = ready[start : start + FILES_PER_REGISTRATION]
             require_free_disk(sum(file.size_bytes for file in batch))
-            landed = list(_fetched(feed, source, batch, session, landing.left))
+            landed = list(_fetched(feed, source, batch, session, landing))
             _register(feed, source, landed, looked_at, run_id, warehouse, landing)
-            _archive(source, [file.remote for file in landed], session, warehouse)
+            landing.refused |= _archive(source, [file.remote for file in landed], run_id, session, warehouse)
+        landing.left |= landing.refused
     return landing
 
 
@@ -121,7 +123,8 @@ def effective_at(file: RemoteFile) -> tuple[datetime, datetime | None]:
     have refused may take longer to come back."""
     modified = datetime.fromtimestamp(file.modified_at, UTC)
     exported = export_time(file.name)
-    if exported is None or exported > modified:
+    # SFTP tells whole seconds
+    if exported is None or exported >= modified + timedelta(seconds=1):
         return modified, None
     if exported < modified - OLDEST_EXPORT and not REFUSED.search(file.name):
         return modified, None
@@ -224,7 +227,7 @@ def _settled(source: Source, found: Iterable[RemoteFile]) -> tuple[list[RemoteFi
 
 
 def _fetched(
-    feed: Feed, source: Source, files: Iterable[RemoteFile], session: SftpSession, left: dict[str, str]
+    feed: Feed, source: Source, files: Iterable[RemoteFile], session: SftpSession, landing: Landing
 ) -> Iterator[Landed]:
     folder = _landing_folder(source.config_id)
     for file in files:
@@ -235,8 +238,13 @@ def _fetched(
             landed = folder / f"{sha256}{suffix}"
             temporary.replace(landed)
             sync_folder(folder)
-        except (FileChanged, SftpRefused) as error:
-            left[file.path] = str(error)
+        except FileChanged as error:
+            landing.left[file.path] = str(error)
+            continue
+        except DiskRefused:
+            raise
+        except SftpRefused as error:
+            landing.refused[file.path] = str(error)
             continue
         finally:
             temporary.unlink(missing_ok=True)
@@ -413,20 +421,36 @@ where config_id = $config_id
 """
 
 
-def _archive(source: Source, files: list[RemoteFile], session: SftpSession, warehouse: Warehouse) -> None:
+# The run that could not archive a file ends red, whichever has registered it.
+NOT_ARCHIVED = """
+update data_manager_log
+set run_id = $run_id
+where config_id = $config_id
+    and property_resource = $property_resource
+    and archived_at is null
+    and remote_path in (select unnest($paths))
+"""
+
+
+def _archive(
+    source: Source, files: list[RemoteFile], run_id: str, session: SftpSession, warehouse: Warehouse
+) -> dict[str, str]:
+    """Archive registered files; those that the server does not let us move, and why."""
     if not files:
-        return
+        return {}
+    refused: dict[str, str] = {}
     for file in files:
-        session.archive(file)
+        try:
+            session.archive(file)
+        except SftpRefused as error:
+            refused[file.path] = str(error)
+    feed = {"config_id": source.config_id, "property_resource": source.property_resource}
     with warehouse.transaction() as connection:
-        connection.execute(
-            ARCHIVED,
-            {
-                "config_id": source.config_id,
-                "property_resource": source.property_resource,
-                "paths": [file.path for file in files],
-            },
-        )
+        moved = [file.path for file in files if file.path not in refused]
+        connection.execute(ARCHIVED, feed | {"paths": moved})
+        if refused:
+            connection.execute(NOT_ARCHIVED, feed | {"paths": list(refused), "run_id": run_id})
+    return refused
 
 
 WAITING = """

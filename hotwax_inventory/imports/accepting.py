@@ -195,7 +195,7 @@ def _file_row(spec: Import, parameters: str, texts: Mapping[int, Text]) -> str:
 def _came(text: Text) -> Callable[[str], str]:
     """SQL of a field as it came, before it was copied and before it was made harmless for spreadsheets."""
     line_end = f"replace({{}}, '{NEWLINE}', chr(10))" if text.is_copy else "{}"
-    return lambda field: as_it_was(line_end.format(field)) if _is_mended(text) else line_end.format(field)
+    return lambda field: as_it_was(line_end.format(field)) if text.is_mended else line_end.format(field)
 
 
 def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
@@ -205,7 +205,7 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
     kept = [
         f"coalesce(fields[{number}], '')"
         for number, title in enumerate(text.own_header, 1)
-        if normalised(title) != "reason"
+        if not (text.is_mended and normalised(title) == "reason")
     ]
     beyond = f"fields[{width + 1}:]"
     if _has_free_end(spec, positions, width):
@@ -213,7 +213,7 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
     quoted = "case when regexp_matches({0}, '[\",\\r\\n]') then '\"' || replace({0}, '\"', '\"\"') || '\"' else {0} end".format(
         f"replace(x, '{NEWLINE}', chr(10))"
     )
-    safe = without_formula(as_it_was("x") if _is_mended(text) else "x")
+    safe = without_formula(as_it_was("x") if text.is_mended else "x")
     raw_row = (
         f"array_to_string(list_transform(fields, lambda x: {quoted if text.is_copy or text.is_quoted else 'x'}), ',')"
     )
@@ -229,11 +229,6 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
             array_to_string(list_transform(list_transform(list_concat([{", ".join(kept)}], {beyond}), lambda x: {safe}),
                 lambda x: {quoted}), ',') as failed_record
         from ({records_relation(left)})"""
-
-
-def _is_mended(text: Text) -> bool:
-    """Whether a file is one of refused rows that has come back: it has their reasons."""
-    return any(normalised(title) == "reason" for title in text.own_header)
 
 
 def _has_free_end(spec: Import, positions: dict[str, int], width: int) -> bool:
@@ -275,7 +270,8 @@ def write_failed_records(file: PendingFile, header: tuple[str, ...], connection:
     What a spreadsheet would take for a formula begins with an apostrophe, which is taken off when the file comes back."""
     path = failed_records_path(file)
     temporary = path.with_suffix(".writing")
-    titles = [title for title in header if normalised(title) != "reason"]
+    is_mended = REFUSED.search(file.file_name)
+    titles = [title for title in header if not (is_mended and normalised(title) == "reason")]
     safe = [f"'{title}" if title[:1] in ("=", "+", "-", "@") else title for title in titles]
     names = ",".join(
         '"' + title.replace('"', '""') + '"' if re.search('[",\n]', title) else title for title in [*safe, "reason"]

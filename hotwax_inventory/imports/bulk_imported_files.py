@@ -1,5 +1,7 @@
 """The queue of registered files, worked off by itself: HotWax's `Process Bulk Imported Files`. It never lists SFTP."""
 
+from typing import ClassVar
+
 import dagster as dg
 from pydantic import Field
 
@@ -9,6 +11,7 @@ from hotwax_inventory.imports.accepting import Imported
 from hotwax_inventory.imports.feeds import FEEDS, IMPORTS
 from hotwax_inventory.imports.queue import import_pending
 from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.run_config import HotwaxConfig
 
 LAST_DAY = """
 select file_name, config_id, status_id, total_record_count, failed_record_count, ignored_record_count, message
@@ -30,10 +33,13 @@ class UnknownConfig(ValueError):
     """No feed has this config id, and no file came under it."""
 
 
-class BulkImportedFiles(dg.Config):
+class BulkImportedFiles(HotwaxConfig):
     """Parameters of HotWax's job `Process Bulk Imported Files`."""
 
+    spellings: ClassVar[dict[str, str]] = {"configId": "config_id"}
+
     config_id: str | None = Field(None, description="MDM config whose files are to be worked; absent: all")
+    configId: str | None = Field(None, description="HotWax's spelling of config_id")
 
 
 @dg.asset(

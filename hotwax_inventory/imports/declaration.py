@@ -2,15 +2,15 @@
 
 import json
 from dataclasses import dataclass
+from typing import ClassVar
 
-import dagster as dg
 from pydantic import Field as Described
-from pydantic import model_validator
 
 from hotwax_inventory import settings
 from hotwax_inventory.files.landing import Source
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports.rows import JsonRecords, normalised
+from hotwax_inventory.run_config import HotwaxConfig
 from hotwax_inventory.tables import Table
 
 
@@ -51,8 +51,21 @@ class Import:
     events: str | None = None
 
 
-class ImportFiles(dg.Config):
+class ImportFiles(HotwaxConfig):
     """What a file import may be told. Everything has a default; HotWax's own spellings are understood beside ours."""
+
+    spellings: ClassVar[dict[str, str]] = {
+        "configId": "config_id",
+        "propertyResource": "property_resource",
+        "remoteFilename": "remote_filename",
+        "fileNameRegex": "file_name_regex",
+        "importPath": "import_path",
+        "locationSeqId": "location_seq_id",
+        "scheduleNow": "schedule_now",
+        "configID": "config_id",
+        "importpath": "import_path",
+        "idType": "id_type",
+    }
 
     config_id: str = Described(description="MDM config that receives the files")
     property_resource: str = Described(
@@ -82,13 +95,9 @@ class ImportFiles(dg.Config):
     importPath: str | None = Described(None, description="HotWax's spelling of import_path")
     locationSeqId: str | None = Described(None, description="HotWax's spelling of location_seq_id")
     scheduleNow: bool | None = Described(None, description="HotWax's spelling of schedule_now")
-
-    @model_validator(mode="before")
-    @classmethod
-    def hotwax_spellings(cls, values: dict[str, object]) -> dict[str, object]:
-        # what a person has emptied in the launchpad is not said
-        said = {name: value for name, value in values.items() if value is not None and value != ""}
-        return said | {ours: said[theirs] for theirs, ours in SPELLINGS.items() if theirs in said}
+    configID: str | None = Described(None, description="HotWax's other spelling of config_id")
+    importpath: str | None = Described(None, description="HotWax's other spelling of import_path")
+    idType: str | None = Described(None, description="HotWax's spelling of id_type")
 
     def parameters(self) -> dict[str, str | None]:
         """What reading the rows depends on; it is kept with the file, since they may be read by a later run."""
@@ -114,14 +123,3 @@ class ImportFiles(dg.Config):
             allow_duplicate_content=self.allow_duplicate_content,
             parameters=json.dumps(self.parameters() | {"feed": feed.config_id}),
         )
-
-
-SPELLINGS = {
-    "configId": "config_id",
-    "propertyResource": "property_resource",
-    "remoteFilename": "remote_filename",
-    "fileNameRegex": "file_name_regex",
-    "importPath": "import_path",
-    "locationSeqId": "location_seq_id",
-    "scheduleNow": "schedule_now",
-}

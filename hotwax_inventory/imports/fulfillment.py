@@ -11,7 +11,6 @@ from hotwax_inventory.imports.identify import (
     HAS_QUANTITY,
     HAS_STOCK_FACILITY,
     IDENTIFIED,
-    IS_DERIVED_KIT,
     NOT_POSITIVE,
     VIRTUAL_FACILITY,
     WRONG_FACILITY,
@@ -38,7 +37,7 @@ select
     coalesce(
         structure_reason is null and {HAS_STOCK_FACILITY} and {HAS_PRODUCT} and {HAS_QUANTITY} and units > 0, false
     ) as is_right,
-    {IS_DERIVED_KIT} as is_of_nobody,
+    false as is_of_nobody,
     case
         {WRONG_STRUCTURE}
         when coalesce(order_id, '') = '' then {{'column_name': 'order_id', 'reason': 'the item names no order'}}
@@ -93,12 +92,16 @@ RECORDS = """
     from item
 """
 
-# What is not reserved any more was taken from ATP when its order came.
+# What is not reserved any more was taken from ATP when its order came. A derived kit has no stock to move: its order item closes.
 EVENTS = """
-select log_id, line_number, product_id, facility_id, if(is_reserved, 'on_hand', 'movement') as effect, null as reset_by,
-    -quantity as quantity, 'SALES_SHIPMENT' as reason_enum_id, order_id, null as comments, null as effective_at
-from item_fulfillment
-where log_id in (select log_id from posting)
+select f.log_id, f.line_number, f.product_id, f.facility_id, if(f.is_reserved, 'on_hand', 'movement') as effect,
+    null as reset_by, -f.quantity as quantity, 'SALES_SHIPMENT' as reason_enum_id, f.order_id, null as comments,
+    null as effective_at
+from item_fulfillment as f
+join data_manager_log as l on l.log_id = f.log_id
+left join product as p on p.product_id = f.product_id
+where f.log_id in (select log_id from posting)
+    and (json_extract_string(l.parameters, '$.kits') = 'netsuite' or p.product_type_id is distinct from 'MARKETING_PKG_PICK')
 """
 
 

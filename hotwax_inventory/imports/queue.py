@@ -11,7 +11,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings
-from hotwax_inventory.files.landing import IS_OF, Landing, Source, land
+from hotwax_inventory.files.landing import IS_OF, REFUSED, Landing, Source, land
 from hotwax_inventory.imports.accepting import Imported, PendingFile, accept_rows, kind_of, write_failed_records
 from hotwax_inventory.imports.declaration import Import, ImportFiles
 from hotwax_inventory.imports.rows import UNREADABLE, BadFile, Text, read_text
@@ -43,15 +43,18 @@ def run_import(
         log.warning(f"{name} means nothing to {feed.job}: {reason}.")
     if config.approve and not config.paths:
         log.warning("approve does nothing without paths: name the files that are right although they look wrong.")
-    released = _release(source, run_id, warehouse) if config.approve and config.paths else set()
-    source = replace(source, paths=tuple(path for path in source.paths if path not in released))
+    held = _held(source, warehouse) if config.approve and config.paths else {}
+    source = replace(source, paths=tuple(path for path in source.paths if path not in held.values()))
     done = FeedRun()
-    if source.paths or not released:
+    if source.paths or not held:
         with done.seconds.of("landing"):
             done.landing = land(feed, source, run_id, sftp, warehouse)
         if not (done.landing.registered or done.landing.duplicates or done.landing.left):
             wanted = source.file_name or " or ".join(source.patterns)
             log.info(f"On SFTP there is no file {wanted} in {', '.join(source.directories)}.")
+    if held:
+        with warehouse.transaction() as connection:
+            connection.execute(RELEASE, {"config_id": source.config_id, "paths": list(held), "run_id": run_id})
     if config.schedule_now:
         with done.seconds.of("reading"):
             done.imported = import_pending(imports, config.config_id, run_id, warehouse)
@@ -68,29 +71,32 @@ def _meaningless(config: ImportFiles, imports: Sequence[Import]) -> Iterator[tup
         yield "approve", "only resets are held"
 
 
+# Of several that have lain at one path the last was read.
 RELEASE = """
 update data_manager_log
 set
     status_id = 'imported',
     parameters = json_merge_patch(parameters, '{"approve": "true"}'),
     message = 'Approved by run ' || $run_id || '.'
-where status_id = 'held' and config_id = $config_id and remote_path in (select unnest($paths))
+where log_id in (
+    select max_by(log_id, (effective_at, remote_modified_at, log_id))
+    from data_manager_log
+    where status_id = 'held' and config_id = $config_id and remote_path in (select unnest($paths))
+    group by remote_path
+)
 """
 
 
-def _release(source: Source, run_id: str, warehouse: Warehouse) -> set[str]:
-    """Let held files go on to the ledger, where they act at their own time; the paths of those that were held."""
+def _held(source: Source, warehouse: Warehouse) -> dict[str, str]:
+    """The paths of a run that are those of held files, which then go on and act at their own time: {as kept: as named}."""
     paths = {posixpath.normpath(path.lstrip("/")): path for path in source.paths}
     with warehouse.transaction() as connection:
         found = connection.execute(
-            "select remote_path from data_manager_log "
+            "select distinct remote_path from data_manager_log "
             "where status_id = 'held' and config_id = $config_id and remote_path in (select unnest($paths))",
             {"config_id": source.config_id, "paths": list(paths)},
         ).fetchall()
-        connection.execute(
-            RELEASE, {"config_id": source.config_id, "paths": [path for (path,) in found], "run_id": run_id}
-        )
-    return {paths[path] for (path,) in found}
+    return {path: paths[path] for (path,) in found}
 
 
 PENDING = """
@@ -191,7 +197,7 @@ def _read(
     folder.mkdir(exist_ok=True)
     records = next((spec.json for spec in imports if spec.json), None)
     text = read_text(settings.home() / file.landed_path, folder, connection, records)
-    return kind_of(text, imports), text
+    return kind_of(text, imports), replace(text, is_mended=REFUSED.search(file.file_name) is not None)
 
 
 FINISH = """

@@ -2,6 +2,7 @@
 
 All or nothing: a file that is missing, or has anything wrong with it, leaves the previous reference in force."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.rows import BadFile, Text, fields_relation, read_text
 from hotwax_inventory.imports.shop_products import match_products
 from hotwax_inventory.resources import Warehouse, require_free_disk
+
+# How yes and no are written; the numbers understand all of these.
+FLAGS = ("y", "yes", "true", "1", "n", "no", "false", "0")
 
 
 class ReferenceError(ValueError):
@@ -58,6 +62,11 @@ def _known(column: str, table: str, key: str | None = None) -> Rule:
 def _one_of(column: str, *values: str) -> Rule:
     listed = ", ".join(f"'{value}'" for value in values)
     return Rule(column, f"{column} is null or {column} in ({listed})", f"takes {' or '.join(values)}")
+
+
+def _flag(column: str) -> Rule:
+    values = ", ".join(f"'{value}'" for value in FLAGS)
+    return Rule(column, f"{column} is null or lower({column}) in ({values})", "takes Y or N")
 
 
 def _number(column: str) -> Rule:
@@ -142,6 +151,7 @@ REFERENCE_FILES = (
         ("product_store_id", "reserve_inventory", "hold_preorder_physical_inventory"),
         ("product_store_id",),
         {},
+        (_flag("reserve_inventory"), _flag("hold_preorder_physical_inventory")),
     ),
     ReferenceFile(
         tables.FACILITY,
@@ -189,7 +199,7 @@ REFERENCE_FILES = (
             _number("shopify_location_id"),
             Rule(
                 "shopify_location_id",
-                "count(*) over (partition by shop_id, shopify_location_id) = 1",
+                "count(*) over (partition by shop_id, try_cast(shopify_location_id as bigint)) = 1",
                 "is the location of two facilities",
             ),
         ),
@@ -206,7 +216,7 @@ REFERENCE_FILES = (
             _number("shopify_inventory_item_id"),
             Rule(
                 "shopify_inventory_item_id",
-                "count(*) over (partition by shop_id, shopify_inventory_item_id) = 1",
+                "count(*) over (partition by shop_id, try_cast(shopify_inventory_item_id as bigint)) = 1",
                 "is the item of two products",
             ),
         ),
@@ -259,6 +269,7 @@ def reference(context: dg.AssetExecutionContext, warehouse: Warehouse):
 
     Raises ReferenceError, with nothing changed, when a file has anything wrong with it; DiskNearlyFull."""
     require_free_disk()
+    state = files_state()
     with warehouse.transaction() as connection, settings.temporary_folder() as scratch:
         for file in REFERENCE_FILES:
             load_file(file, settings.reference_dir(), Path(scratch), connection)
@@ -274,7 +285,7 @@ def reference(context: dg.AssetExecutionContext, warehouse: Warehouse):
     for name in ASSETS:
         metadata: dict[str, Any] = {"dagster/row_count": counts[name]}
         if name == "shopify_shop":
-            metadata["inventory_master"] = dg.MetadataValue.json(dict(shops))
+            metadata |= {"inventory_master": dg.MetadataValue.json(dict(shops)), "files_state": state}
         yield dg.MaterializeResult(asset_key=name, metadata=metadata)
 
 
@@ -286,6 +297,13 @@ READ_SHOPS = "select shop_id from shopify_shop semi join shopify_bulk_read using
 FORGOTTEN = (
     "delete from published_level where shop_id in (select shop_id from shopify_shop where inventory_master <> 'hotwax')"
 )
+
+
+def files_state() -> str:
+    """A text that is another one when a file of the reference is."""
+    paths = [settings.reference_dir() / file.name for file in REFERENCE_FILES]
+    found = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest() if found else ""
 
 
 def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duckdb.DuckDBPyConnection) -> None:

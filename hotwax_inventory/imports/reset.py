@@ -9,12 +9,12 @@ import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import tables
-from hotwax_inventory.choices import choice
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import summary
 from hotwax_inventory.imports.declaration import Column, Import, ImportFiles
 from hotwax_inventory.imports.identify import IDENTIFIED, IS_DERIVED_KIT, IS_RIGHT, REFUSAL
 from hotwax_inventory.resources import Sftp, Warehouse
+from hotwax_inventory.run_config import choice
 
 FEED = Feed(
     config_id="RESET_INVENTORY",
@@ -50,7 +50,8 @@ with staged as (
 select
     *,
     units::integer as quantity,
-    coalesce({IS_RIGHT} and reset_by is not null, false) as is_right,
+    -- NetSuite has a row for each kit, mostly without a quantity
+    coalesce({IS_RIGHT} and reset_by is not null or structure_reason is null and {IS_DERIVED_KIT}, false) as is_right,
     {IS_DERIVED_KIT} as is_of_nobody,
     case
         when {REFUSAL} is not null then {REFUSAL}

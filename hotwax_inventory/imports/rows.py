@@ -62,6 +62,8 @@ class Text:
     # Then the last column is the record as it came.
     is_json: bool = False
     is_quoted: bool = False
+    # whether its rows are refused ones that have come back, with their reasons
+    is_mended: bool = False
 
     @property
     def own_header(self) -> tuple[str, ...]:

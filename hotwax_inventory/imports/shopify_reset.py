@@ -4,23 +4,26 @@ The levels themselves are read by `imports.shopify_levels`. A read is registered
 run; that of another shop is registered as finished without a row, for the drift report alone (design 8.10)."""
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 import duckdb
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.shopify_levels import Read, last_read
 from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.run_config import HotwaxConfig
 
 CONFIG_ID = "SYNC_SHOPIFY_INV"
 
 
-class SyncInventory(dg.Config):
+class SyncInventory(HotwaxConfig):
     """Parameters of HotWax's job `Sync Inventory from Shopify`. HotWax's own spellings are understood beside ours."""
+
+    spellings: ClassVar[dict[str, str]] = {"includeAll": "include_all", "scheduleNow": "schedule_now"}
 
     include_all: bool = Field(
         True, description="false: only levels that Shopify has changed since the shop's last read that was applied"
@@ -33,12 +36,6 @@ class SyncInventory(dg.Config):
     )
     includeAll: bool | None = Field(None, description="HotWax's spelling of include_all")
     scheduleNow: bool | None = Field(None, description="HotWax's spelling of schedule_now")
-
-    @model_validator(mode="before")
-    @classmethod
-    def hotwax_spellings(cls, values: dict[str, object]) -> dict[str, object]:
-        spellings = {"includeAll": "include_all", "scheduleNow": "schedule_now"}
-        return values | {ours: values[theirs] for theirs, ours in spellings.items() if values.get(theirs) is not None}
 
 
 # Which facility's stock a location shows, and which product an item is.

@@ -34,7 +34,7 @@ def check_specs(asset: str) -> list[dg.AssetCheckSpec]:
             description="No row was refused, none came too late, and no file was without rows.",
         ),
         dg.AssetCheckSpec("content_is_new", asset=asset, description="No file repeats a content that came before."),
-        dg.AssetCheckSpec("files_readable", asset=asset, description="Every file could be read."),
+        dg.AssetCheckSpec("files_readable", asset=asset, description="Every file could be taken and read."),
     ]
 
 
@@ -124,7 +124,7 @@ def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) ->
     refused = sum(file.refused for file in done.imported)
     hollow = [file.file_name for file in done.imported if not file.rows and not file.failure]
     notes = [f"{file.file_name}: {file.note}" for file in done.imported if file.note]
-    failed = failures(done.imported)
+    failed, left = failures(done.imported), done.landing.refused
     return [
         dg.AssetCheckResult(
             asset_key=asset,
@@ -146,10 +146,16 @@ def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) ->
         dg.AssetCheckResult(
             asset_key=asset,
             check_name="files_readable",
-            passed=not failed,
+            passed=not (failed or left),
             severity=dg.AssetCheckSeverity.ERROR,
-            description=" ".join(f"{file.file_name}: {file.failure}" for file in failed)[:1000] or None,
-            metadata={"failed": [file.file_name for file in failed]},
+            description=" ".join(
+                [
+                    *(f"{file.file_name}: {file.failure}" for file in failed),
+                    *(f"{path} stays on SFTP: {why.rstrip('.')}." for path, why in left.items()),
+                ]
+            )[:1000]
+            or None,
+            metadata={"failed": [file.file_name for file in failed], "left": list(left)[:MOST_LINES]},
         ),
     ]
 

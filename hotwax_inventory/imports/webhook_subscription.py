@@ -10,9 +10,9 @@ import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import settings, shopify_documents, tables
-from hotwax_inventory.choices import choice
 from hotwax_inventory.imports.shops import SHOPS, find_shop
 from hotwax_inventory.resources import Shopify, Warehouse
+from hotwax_inventory.run_config import choice
 from hotwax_inventory.shopify import ShopifyClient, ShopifyRefused
 
 TOPIC = "INVENTORY_LEVELS_UPDATE"

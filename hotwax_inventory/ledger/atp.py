@@ -73,9 +73,10 @@ parked as (
     select
         q.product_store_id,
         q.product_id,
-        case when coalesce(any_value(s.reserve_inventory), 'Y') = 'N' then 0 else sum(q.quantity) end as queue_quantity,
+        case when lower(any_value(s.reserve_inventory)) in ('n', 'no', 'false', '0') then 0 else sum(q.quantity) end
+            as queue_quantity,
         bool_or(f.facility_type_id in ('PRE_ORDER', 'BACKORDER') and q.quantity > 0)
-            and coalesce(any_value(s.hold_preorder_physical_inventory), 'N') in ('Y', 'true') as preorder_hold,
+            and coalesce(lower(any_value(s.hold_preorder_physical_inventory)), 'n') in ('y', 'yes', 'true', '1') as preorder_hold,
         max(q.changed_seq) as changed_seq
     from virtual_queue_item as q
     join facility as f on f.facility_id = q.facility_id and f.parent_facility_type_id = 'VIRTUAL_FACILITY'

@@ -343,7 +343,7 @@ def inventory_item_detail(warehouse: Warehouse):
                 check_name="no_reset_is_held",
                 passed=not held,
                 description=" ".join(f"{name}: {message}" for name, message in held)[:1000] or None,
-                metadata={"held": len(held)},
+                metadata={"held": len(held), "files": [name for name, _ in held]},
             )
         ],
     )

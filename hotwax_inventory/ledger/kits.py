@@ -2,12 +2,15 @@
 
 Only kits whose components or list have changed since the last time are computed, unless all are asked for."""
 
+from typing import ClassVar
+
 import dagster as dg
 import duckdb
 from pydantic import Field
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.run_config import HotwaxConfig
 
 ALL_KITS = """
 create or replace temp table affected as
@@ -94,10 +97,13 @@ where product_id in (select product_id from affected)
 """
 
 
-class KitInventorySetup(dg.Config):
+class KitInventorySetup(HotwaxConfig):
     """Parameters of HotWax's job `Bulk recent kit product inventory setup`."""
 
+    spellings: ClassVar[dict[str, str]] = {"includeAll": "include_all"}
+
     include_all: bool = Field(False, description="true: all kits; false: those whose components have changed")
+    includeAll: bool | None = Field(None, description="HotWax's spelling of include_all")
 
 
 def compute_kits(connection: duckdb.DuckDBPyConnection, *, include_all: bool) -> int:

@@ -8,16 +8,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
+from typing import ClassVar
 
 import dagster as dg
 import duckdb
 from pydantic import Field
 
 from hotwax_inventory import settings, tables
-from hotwax_inventory.choices import choice
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.ledger.fold import apply_events
 from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.run_config import HotwaxConfig, choice
 
 LONGEST_SLEEP_SECONDS = 1.0
 
@@ -60,10 +61,13 @@ def seconds_until(moment: datetime) -> float:
     return (moment - datetime.now(UTC)).total_seconds()
 
 
-class ScheduleRestock(dg.Config):
+class ScheduleRestock(HotwaxConfig):
     """Parameters of HotWax's job `Scheduled restock`."""
 
+    spellings: ClassVar[dict[str, str]] = {"shipmentId": "shipment_id"}
+
     shipment_id: str | None = Field(None, description="the shipment; absent: every restock that is due")
+    shipmentId: str | None = Field(None, description="HotWax's spelling of shipment_id")
     limit: int | None = Field(None, description="receive at most so many items in this run", ge=1)
     action: Action = Field(
         Action.receive, description="receive, cancel, reschedule (with scheduled_at) or rename (with name)"
@@ -123,6 +127,7 @@ where i.shipment_id in (select unnest($shipment_ids))
 qualify nth <= $most
 """
 
+# What is received acts after all that is known of its key, a count by a clock that is ahead of ours included.
 EVENTS = """
 select
     q.last_value + r.nth as seq,
@@ -132,7 +137,7 @@ select
     r.quantity_accepted as quantity,
     null::varchar as reset_by,
     if(r.is_restock, 'VAR_SCH_SHIP_RECV', 'VAR_SHIP_RECV') as reason_enum_id,
-    r.received_at as effective_at,
+    greatest(r.received_at, i.reset_at + interval 1 microsecond) as effective_at,
     r.log_id,
     r.line_number,
     r.shipment_id,
@@ -140,6 +145,7 @@ select
     null::varchar as comments
 from received as r
 cross join sequence as q
+left join inventory_item as i on i.product_id = r.product_id and i.facility_id = r.facility_id
 """
 
 COMPLETE = """

@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
-import dagster as dg
 import duckdb
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from hotwax_inventory.choices import choice
 from hotwax_inventory.imports.shops import Shop
 from hotwax_inventory.ledger.atp import create_views
+from hotwax_inventory.run_config import HotwaxConfig, choice
 
 # What Shopify takes as a quantity of a level (Shopify reference, section 10).
 MOST_UNITS = 1_000_000_000
@@ -28,8 +27,19 @@ class DifferenceFrom(Enum):
     last_published = "last_published"
 
 
-class Publication(dg.Config):
+class Publication(HotwaxConfig):
     """What a delta may be told. HotWax's own spellings are understood beside ours."""
+
+    spellings: ClassVar[dict[str, str]] = {
+        "facilityGroupId": "facility_group_id",
+        "facilityGroupID": "facility_group_id",
+        "shopifyFacilityGroupId": "shopify_facility_group_id",
+        "includeAll": "include_all",
+        "bufferTime": "buffer_minutes",
+        "buffertime": "buffer_minutes",
+        "useVaildATP": "use_valid_atp",
+        "useValidATP": "use_valid_atp",
+    }
 
     facility_group_id: str = Field("FAC_GRP", description="inventory group whose stock the aggregate location shows")
     shopify_facility_group_id: str | None = Field(
@@ -54,13 +64,6 @@ class Publication(dg.Config):
     useVaildATP: bool | None = Field(None, description="HotWax's spelling of use_valid_atp")
     useValidATP: bool | None = Field(None, description="HotWax's other spelling of use_valid_atp")
 
-    @model_validator(mode="before")
-    @classmethod
-    def hotwax_spellings(cls, values: dict[str, object]) -> dict[str, object]:
-        # what a person has emptied in the launchpad is not said
-        said = {name: value for name, value in values.items() if value is not None and value != ""}
-        return said | {ours: said[theirs] for theirs, ours in SPELLINGS.items() if theirs in said}
-
 
 class RecentPublication(Publication):
     """What the delta of recent changes may be told."""
@@ -78,17 +81,6 @@ class RestockPublication(Publication):
 
     include_all: bool = Field(False, description="true: the products of every shipment that was ever received")
 
-
-SPELLINGS = {
-    "facilityGroupId": "facility_group_id",
-    "facilityGroupID": "facility_group_id",
-    "shopifyFacilityGroupId": "shopify_facility_group_id",
-    "includeAll": "include_all",
-    "bufferTime": "buffer_minutes",
-    "buffertime": "buffer_minutes",
-    "useVaildATP": "use_valid_atp",
-    "useValidATP": "use_valid_atp",
-}
 
 # Design 8.1: `exclude` leaves the group's facilities out and keeps the aggregate location; `include` takes only members.
 LOCATIONS = """

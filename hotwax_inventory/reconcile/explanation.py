@@ -136,10 +136,12 @@ OF_CHANNEL = (terms.CHANNEL, terms.MEMBERS, terms.QUEUE)
 
 
 def _explain(config: ExplainLevel, moment: datetime | None, connection: duckdb.DuckDBPyConnection) -> Explanation:
-    name, facility = config.product, config.facility_id or AGGREGATE
+    facility_id = find_facility(config.facility_id or AGGREGATE, connection)
+    name = config.product
     if not name:
-        name, facility = last_moved(connection)
-    product, facility_id = find_product(name, connection), find_facility(facility, connection)
+        name, moved_at = last_moved(None if facility_id == AGGREGATE else facility_id, connection)
+        facility_id = facility_id if config.facility_id else moved_at
+    product = find_product(name, connection)
     asked = {
         "product_id": product.product_id,
         "facility_id": facility_id,
@@ -181,11 +183,11 @@ def _moment(as_of: str | None) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(as_of.strip())
-    except ValueError:
+        moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise NotAMoment(
             f"as_of takes a time in ISO 8601 such as 2026-11-26T14:00:00-05:00 or 2026-11-26 (it is {as_of!r})."
         ) from None
-    moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     if moment > datetime.now(UTC):
         raise NotAMoment(f"as_of {as_of} is yet to come. Leave it empty for now.")
     return moment

@@ -22,7 +22,7 @@ SHOWN = 5
 NEWEST = """
 select max(effective_at), arg_max(file_name, effective_at)
 from data_manager_log
-where json_extract_string(parameters, '$.feed') = $feed and status_id not in ('failed', 'duplicate')
+where json_extract_string(parameters, '$.feed') = $feed and status_id <> 'failed'
 """
 
 STUCK = """

@@ -77,6 +77,7 @@ limit 5
 LAST_MOVED = """
 select product_id, facility_id
 from inventory_item
+where facility_id = coalesce($facility_id, facility_id)
 order by changed_seq desc
 limit 1
 """
@@ -110,9 +111,10 @@ def find_facility(name: str, connection: duckdb.DuckDBPyConnection) -> str:
     raise NotKnown(f"No facility has the id, external id or name {name!r}. Near it: {', '.join([*near, AGGREGATE])}.")
 
 
-def last_moved(connection: duckdb.DuckDBPyConnection) -> tuple[str, str]:
-    """The product and facility whose stock moved last. Raises NotKnown when nothing has."""
-    found = connection.execute(LAST_MOVED).fetchall()
+def last_moved(facility_id: str | None, connection: duckdb.DuckDBPyConnection) -> tuple[str, str]:
+    """The product and facility whose stock moved last, at one facility or at any. Raises NotKnown when nothing has."""
+    found = connection.execute(LAST_MOVED, {"facility_id": facility_id}).fetchall()
     if not found:
-        raise NotKnown("Nothing has moved yet. Run import_inventory, or say which product is meant.")
+        where = f" at {facility_id}" if facility_id else ""
+        raise NotKnown(f"Nothing has moved yet{where}. Run import_inventory, or say which product is meant.")
     return found[0]
