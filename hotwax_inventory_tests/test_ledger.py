@@ -367,10 +367,11 @@ def test_a_channel_may_promise_what_the_vectors_say(channel: Books) -> None:
     assert online(channel, "OTHER STORE") == {"of another store only": (9, 9, 0, 0, 9)}
 
 
-def test_t6_a_store_that_does_not_reserve_ignores_the_queue(channel: Books) -> None:
+@pytest.mark.parametrize(("setting", "queue"), [("N", 0), ("n", 0), ("False", 0), ("Y", 6), ("true", 6), (None, 6)])
+def test_t6_a_store_that_does_not_reserve_ignores_the_queue(channel: Books, setting: str | None, queue: int) -> None:
     fill(channel, T6=({"A": 10}, {}, {"_NA_": 6}))
-    channel.run("update product_store set reserve_inventory = 'N' where product_store_id = 'STORE'")
-    assert online(channel) == {"T6": (10, 10, 0, 0, 10)}
+    channel.run("update product_store set reserve_inventory = $setting", setting=setting)
+    assert online(channel) == {"T6": (10, 10, 0, queue, 10 - queue)}
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ BAD_ROWS = [
         '10001,"A\nB",,,,\n\n10002\n',
         'product.csv, line 5, column product_id: "10002" has fewer fields than the header',
     ),
+    ("product_store", "STORE,maybe,\n", 'product_store.csv, line 2, column reserve_inventory: "maybe" takes Y or N'),
     ("facility", "A,1,,,,GONE\n", 'facility.csv, line 2, column product_store_id: "GONE" is not in product_store.csv'),
     ("facility_group", "G,,GONE,,\n", 'facility_group.csv, line 2, column facility_id: "GONE" is not in facility.csv'),
     (
@@ -303,18 +304,3 @@ def test_kits_are_what_a_new_reference_makes_of_them(place: Place) -> None:
     place.write_reference("product", REFERENCE["product"].replace("MARKETING_PKG_PICK", "FINISHED_GOOD"))
     place.succeed("load_reference")
     assert place.rows(kits) == []
-
-
-@pytest.mark.parametrize(("reserve", "promised"), [("", 5), ("Y", 5), ("true", 5), ("N", 8), ("n", 8), ("False", 8)])
-def test_however_no_is_written_the_queue_holds_nothing_back(place: Place, reserve: str, promised: int) -> None:
-    place.write_reference(
-        "product_store", f"product_store_id,reserve_inventory,hold_preorder_physical_inventory\nSTORE,{reserve},no\n"
-    )
-    place.write_reference(
-        "virtual_queue_item",
-        "order_id,order_item_seq_id,product_id,facility_id,quantity,product_store_id\nO,1,10001,_NA_,3,STORE\n",
-    )
-    place.put_reset("reset.csv", "Item,externalFacilityId,availableQty,idValue\nX,43,8,501\n")
-    place.succeed("load_reference")
-    place.succeed("import_inventory")
-    assert place.rows("select online_atp from online_atp") == [(promised,)]
