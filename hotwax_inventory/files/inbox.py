@@ -112,8 +112,7 @@ def recent_ids() -> list[tuple[str, str]]:
     found: dict[tuple[str, str], None] = {}
     for path in (*reversed(waiting()), *newest_first):
         for line in _content(path).splitlines():
-            if _is_event(line):
-                event = json.loads(line)
+            if event := _event(line):
                 found[event["shop_id"], event["webhook_id"]] = None
         if len(found) >= MOST_REMEMBERED:
             break
@@ -137,15 +136,16 @@ def _content(path: Path) -> bytes:
     return b""
 
 
-def _is_event(line: bytes) -> bool:
-    """Whether a line is an event as `write` writes them."""
+def _event(line: bytes) -> dict[str, str] | None:
+    """The event of a line as `write` writes them; None when it is none."""
     try:
         event = json.loads(line)
         datetime.fromisoformat(event["received_at"])
     except (ValueError, KeyError, TypeError):
-        return False
+        return None
     is_triggered = event.get("triggered_at") is None or isinstance(event["triggered_at"], str)
-    return is_triggered and all(isinstance(event.get(name), str) for name in ("shop_id", "webhook_id", "body"))
+    has_all = all(isinstance(event.get(name), str) for name in ("shop_id", "webhook_id", "body"))
+    return event if is_triggered and has_all else None
 
 
 def _modified(path: Path) -> float:
@@ -157,8 +157,8 @@ def _modified(path: Path) -> float:
 
 def _landed(contents: Mapping[Path, bytes]) -> Batch:
     lines = {path: content.splitlines(keepends=True) for path, content in contents.items()}
-    damaged = tuple(path for path, found in lines.items() if not all(map(_is_event, found)))
-    content = b"".join(line for path in lines for line in lines[path] if path not in damaged or _is_event(line))
+    damaged = tuple(path for path, found in lines.items() if not all(map(_event, found)))
+    content = b"".join(line for path in lines for line in lines[path] if path not in damaged or _event(line))
     sha256 = hashlib.sha256(content).hexdigest()
     landed = landed_folder() / f"{sha256}.jsonl"
     temporary = landed.with_suffix(f".{os.getpid()}.part")

@@ -202,11 +202,7 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
     """SQL of the rows that are left over of files like `text`: `raw_row` as it came, and `failed_record`, which has the header's
     columns (all but a `reason` of an earlier refusal) and, in a row that is too long, what is beyond them."""
     positions, width = _positions(spec, text), len(text.header)
-    kept = [
-        f"coalesce(fields[{number}], '')"
-        for number, title in enumerate(text.own_header, 1)
-        if not (text.is_mended and normalised(title) == "reason")
-    ]
+    kept = [f"coalesce(fields[{number}], '')" for number, title in enumerate(text.own_header, 1) if _stays(title, text)]
     beyond = f"fields[{width + 1}:]"
     if _has_free_end(spec, positions, width):
         kept[-1], beyond = f"array_to_string(fields[{width}:], ',')", "[]::varchar[]"
@@ -229,6 +225,11 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
             array_to_string(list_transform(list_transform(list_concat([{", ".join(kept)}], {beyond}), lambda x: {safe}),
                 lambda x: {quoted}), ',') as failed_record
         from ({records_relation(left)})"""
+
+
+def _stays(title: str, text: Text) -> bool:
+    """Whether a column is the file's own, and no reason of an earlier refusal."""
+    return not (text.is_mended and normalised(title) == "reason")
 
 
 def _has_free_end(spec: Import, positions: dict[str, int], width: int) -> bool:
@@ -264,14 +265,13 @@ def failed_records_path(file: PendingFile) -> Path:
     return (settings.home() / file.landed_path).parent / f"{stamp}{mark}-{file.log_id}.csv"
 
 
-def write_failed_records(file: PendingFile, header: tuple[str, ...], connection: duckdb.DuckDBPyConnection) -> None:
+def write_failed_records(file: PendingFile, text: Text, connection: duckdb.DuckDBPyConnection) -> None:
     """Write the refused rows of a file: its own columns, and the reason as the last.
 
     What a spreadsheet would take for a formula begins with an apostrophe, which is taken off when the file comes back."""
     path = failed_records_path(file)
     temporary = path.with_suffix(".writing")
-    is_mended = REFUSED.search(file.file_name)
-    titles = [title for title in header if not (is_mended and normalised(title) == "reason")]
+    titles = [title for title in text.own_header if _stays(title, text)]
     safe = [f"'{title}" if title[:1] in ("=", "+", "-", "@") else title for title in titles]
     names = ",".join(
         '"' + title.replace('"', '""') + '"' if re.search('[",\n]', title) else title for title in [*safe, "reason"]

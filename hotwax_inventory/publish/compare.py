@@ -11,7 +11,7 @@ from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.publish.batch import load_shown
 from hotwax_inventory.publish.guards import number_alarms, share_alarms, snapshot_alarms
 from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, add_files, store, sync_folder
-from hotwax_inventory.publish.moved import TOUCHED_SINCE, narrow_to_moved, since_seq
+from hotwax_inventory.publish.moved import TOUCHED_SINCE, moved_and_not_matched, narrow_to_moved, since_seq
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations
 from hotwax_inventory.shopify import ShopifyClient
 
@@ -157,8 +157,8 @@ def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection
     if job == HARD_SYNC:
         return ToRead(connection.execute(TOUCHED_SINCE, values).fetchall(), upto_seq)
     since = since_seq(scope, job, connection)
-    count, not_matched = narrow_to_moved(scope.shop.shop_id, job, since, connection)
-    if not count:
+    not_matched = 0 if job == RESTOCK else moved_and_not_matched(scope.shop.shop_id, since, connection)
+    if not narrow_to_moved(scope.shop.shop_id, job, since, connection):
         return ToRead([], upto_seq, _named({"product_not_matched": not_matched}))
     compare_levels(scope, since, [], {}, False, connection)
     levels = connection.execute(

@@ -121,16 +121,18 @@ def since_seq(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> 
     ).fetchall()[0][0]
 
 
-def narrow_to_moved(shop_id: str, job: str, since: int, connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
-    """Make the temporary table `moved` and let all that is compared be of its products alone.
-
-    How many they are, and how many have moved that the shop does not have."""
+def moved_and_not_matched(shop_id: str, since: int, connection: duckdb.DuckDBPyConnection) -> int:
+    """How many products have moved that the shop does not have."""
     widen(connection)
-    values = {"since": since, "shop_id": shop_id}
-    connection.execute(RECEIVED if job == RESTOCK else MOVED, values)
-    not_matched = 0 if job == RESTOCK else connection.execute(NOT_MATCHED, values).fetchall()[0][0]
+    return connection.execute(NOT_MATCHED, {"since": since, "shop_id": shop_id}).fetchall()[0][0]
+
+
+def narrow_to_moved(shop_id: str, job: str, since: int, connection: duckdb.DuckDBPyConnection) -> int:
+    """Make the temporary table `moved` and let all that is compared be of its products alone; how many they are."""
+    widen(connection)
+    connection.execute(RECEIVED if job == RESTOCK else MOVED, {"since": since, "shop_id": shop_id})
     (count,) = connection.execute("select count(*) from moved").fetchall()[0]
     narrow(connection)
     for statement in SHOP_NARROWED:
         connection.execute(statement, {"shop_id": shop_id})
-    return count, not_matched
+    return count
