@@ -155,6 +155,16 @@ QUOTES = {
         (7, "availableQty", "the quantity is not a whole number: x"),
         good=[(2, "10001", "WAREHOUSE", 10), (4, "10002", "BROADWAY", 4), (8, "10003", "WAREHOUSE", 7)],
     ),
+    "a line feed inside a cell of a spreadsheet's file": accepted(
+        HEADER.replace("\n", "\r\n") + '"TEE\nS",43,10,501\r\nTEE-M,116,4,502\r\n',
+        (2, "10001", "WAREHOUSE", 10),
+        (4, "10002", "BROADWAY", 4),
+    ),
+    "lines of two kinds, one of them quoted": refused(
+        HEADER + '"TEE-S",43,10,501\r\nTEE-M,116,4,502\nTEE-L,43,x,503\r\n',
+        (4, "availableQty", "the quantity is not a whole number: x"),
+        good=TWO,
+    ),
     "a line end inside the header": accepted(
         'Item,"external\nFacilityId",availableQty,idValue\nTEE-S,43,10,501\n', (3, "10001", "WAREHOUSE", 10)
     ),

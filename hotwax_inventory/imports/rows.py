@@ -141,7 +141,7 @@ def _look(path: Path) -> _Look:
         plain = bool(first) and not first.startswith((b"[", b"{"))
         file.seek(start)
         decoder = codecs.getincrementaldecoder("utf-8")()
-        encoding, offset, last, lines, odd, quoted, unended = "utf-8-sig", start, b"\n", 0, False, False, 0
+        encoding, offset, last, lines, returns, odd, quoted, unended = "utf-8-sig", start, b"\n", 0, 0, False, False, 0
         while block := file.read(BLOCK_BYTES):
             if (at := block.find(b"\0")) >= 0:
                 raise BadFile(f"The file has a NUL byte at offset {offset + at}: it is damaged, or not text.")
@@ -152,10 +152,13 @@ def _look(path: Path) -> _Look:
                     encoding, plain = "cp1252", False
             plain = plain and _is_plain(last + block)
             lines += block.count(b"\n")
+            returns += (last[-1:] + block).count(b"\r\n") if b"\r" in last + block else 0
             odd = odd or b"\t" in block or b"\xc2\xa0" in block
             quoted = quoted or b'"' in block
             unended = _unended(block, unended) if plain else 0
             offset, last = offset + len(block), block[-2:]
+    # DuckDB takes line ends of one kind; a line feed in a cell of a file from Excel is of another
+    plain = plain and returns in (0, lines)
     return _Look(encoding, plain, quoted, lines + (last[-1:] != b"\n"), odd)
 
 
