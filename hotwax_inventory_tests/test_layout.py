@@ -1,5 +1,7 @@
 """A warehouse that another version of this project wrote: an older one is brought up, a newer one is left alone."""
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +55,13 @@ def test_a_warehouse_of_layout_2_is_brought_up_with_all_its_rows_and_a_copy_is_k
     earlier.succeed("import_inventory")
     earlier.succeed("hard_sync", shop="SHOP")
     assert earlier.stock() == {("10001", "WAREHOUSE"): (9, 9), ("10002", "BROADWAY"): (3, 3)}
+
+
+def test_tables_that_have_changed_are_another_layout() -> None:
+    """Whoever changes a table raises LAYOUT, and puts here what is then said."""
+    shape = [(t.name, [(c.name, c.type, c.optional) for c in t.columns]) for t in layout._tables()]
+    digest = hashlib.sha256(json.dumps(sorted(shape)).encode()).hexdigest()[:16]
+    assert (tables.LAYOUT, digest) == (4, "56b6d331c28c3c64")
 
 
 NOTE = Table("note", "One note.", (Column("text", "varchar", "what it says"),), key=("text",))
