@@ -26,6 +26,13 @@ if importlib.util.find_spec("pandas") is None:
 
 # Peak memory of a process is this plus what Python, Dagster and buffers outside DuckDB's pool take: together below 1 GiB.
 MEMORY_LIMIT = "500MB"
+ENGINE: dict[str, str | bool | int | float | list[str]] = {
+    "memory_limit": MEMORY_LIMIT,
+    # the newest layout of the file is smaller and faster to write; duckdb is pinned, so nobody older has to read it
+    "storage_compatibility_version": "latest",
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
 
 
 class WarehouseBusy(RuntimeError):
@@ -181,16 +188,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def _engine(home: Path, reference_dir: Path, scratch_dir: Path) -> duckdb.DuckDBPyConnection:
     """DuckDB without the warehouse: it opens one in a fifth of the time that it takes to start. Queries are kept to our own
     folders, for good once external access is off."""
-    engine = duckdb.connect(
-        config={
-            "memory_limit": MEMORY_LIMIT,
-            # the newest layout of the file is smaller and faster to write; duckdb is pinned, so nobody older has to read it
-            "storage_compatibility_version": "latest",
-            "temp_directory": str(scratch_dir),
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-    )
+    engine = duckdb.connect(config=ENGINE | {"temp_directory": str(scratch_dir)})
     engine.execute("set allowed_directories = $folders", {"folders": [str(home), str(reference_dir)]})
     engine.execute("set enable_external_access = false")
     return engine

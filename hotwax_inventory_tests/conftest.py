@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy.pool import SingletonThreadPool
 
 from hotwax_inventory.definitions import defs
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import ENGINE, Warehouse
 from hotwax_inventory.simulator import Simulator
 
 # Where there is a file system in memory with room for all, the files of the tests are kept there: nothing waits for a disk.
@@ -39,14 +39,17 @@ class _Hasty:
         await asyncio.sleep(seconds / 10)
 
 
-# What costs a test only time: pauses between two looks, a database connection for each event of an instance in memory, and noting
-# the version of such an instance, which is never migrated.
+# What costs a test only time: pauses between two looks, a database connection for each event of an instance in memory, noting the
+# version of such an instance, which is never migrated, and those of an asset's inputs, which nobody asks for; and threads that wait
+# for each other at a few rows, beside another test.
 SPARED = {
     "hotwax_inventory.publish.settling.PAUSE_SECONDS": 0.1,
     "hotwax_inventory.shopify.FIRST_PAUSE_SECONDS": 0.1,
     "hotwax_inventory.shopify.FIRST_POLL_SECONDS": 0.03,
     "dagster._core.storage.runs.in_memory.stamp_alembic_rev": _nothing,
     "dagster._core.storage.event_log.in_memory.stamp_alembic_rev": _nothing,
+    "dagster._core.execution.context.data_version_cache.DataVersionCache.fetch_external_input_asset_version_info": _nothing,
+    "hotwax_inventory.resources.ENGINE": ENGINE | {"threads": 1},
     "uvicorn.server.asyncio": _Hasty(),
     "dagster._core.storage.runs.in_memory.NullPool": SingletonThreadPool,
     "dagster._core.storage.event_log.in_memory.NullPool": SingletonThreadPool,

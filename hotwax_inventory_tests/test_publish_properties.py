@@ -102,7 +102,8 @@ def move(change: Move) -> None:
 def publish(place: Place, run_id: str, step: Publish, mode: str) -> None:
     """What the job does, without Dagster. A call that fails ends it, as a kill would."""
     warehouse = Warehouse()
-    shop = find_shop("SHOP", warehouse)
+    with warehouse.transaction() as connection:
+        shop = find_shop("SHOP", connection)
     kind = Publication if step.job == HARD_SYNC else RecentPublication
     scope = Scope(shop, kind.model_validate({"difference_from": mode, "changes_per_line": 2}))
     if step.fault is not None:
@@ -111,7 +112,8 @@ def publish(place: Place, run_id: str, step: Publish, mode: str) -> None:
     client = ShopifyClient(settings.shop("SHOP", ""), settings.shopify_api_version(), deadline_seconds=0)
     try:
         with closing(client):
-            unfinished = interrupted("SHOP", warehouse)
+            with warehouse.transaction() as connection:
+                unfinished = interrupted("SHOP", connection)
             if unfinished is not None:
                 resume(unfinished, run_id, warehouse, client)
             with warehouse.transaction() as connection:

@@ -91,8 +91,8 @@ order by reason
 )
 def shopify_shop_product(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """One product and its inventory item in a shop: by SKU, or as shopify_shop_product.csv states it."""
-    shop = find_shop(context.partition_key, warehouse)
     with warehouse.transaction() as connection:
+        shop = find_shop(context.partition_key, connection)
         match_products(shop.shop_id, connection)
         unmatched = connection.execute(UNMATCHED, {"shop_id": shop.shop_id}).fetchall()
         count, without_item = connection.execute(

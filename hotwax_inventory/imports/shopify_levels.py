@@ -73,7 +73,8 @@ def shopify_inventory_level(
     context: dg.AssetExecutionContext, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One level (an item at a location) as the shop shows it."""
-    shop = find_shop(context.partition_key, warehouse)
+    with warehouse.transaction() as connection:
+        shop = find_shop(context.partition_key, connection)
     folder = settings.home() / "landing" / "shopify" / settings.file_name(shop.shop_id)
     folder.mkdir(parents=True, exist_ok=True)
     lines, seconds = folder / f"levels-{context.run.run_id}.jsonl", Seconds()

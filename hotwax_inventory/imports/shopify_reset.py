@@ -225,8 +225,8 @@ def shopify_inventory_reset(
     context: dg.AssetExecutionContext, config: SyncInventory, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One level of a shop that is master of its stock: the units on hand that a whole read has found, which reset QOH."""
-    shop = find_shop(context.partition_key, warehouse)
     with warehouse.transaction() as connection:
+        shop = find_shop(context.partition_key, connection)
         read = last_read(shop.shop_id, connection)
         log_id, skipped = register_read(shop, read, config, context.run.run_id, connection)
         if config.schedule_now:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import dagster as dg
+import duckdb
 
 from hotwax_inventory.resources import Warehouse
 
@@ -30,10 +31,9 @@ from shopify_shop
 """
 
 
-def find_shop(shop_id: str, warehouse: Warehouse) -> Shop:
+def find_shop(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Shop:
     """The shop of a partition. Raises UnknownShop."""
-    with warehouse.transaction() as connection:
-        found = connection.execute(f"{FOUND} where shop_id = $shop_id", {"shop_id": shop_id}).fetchall()
+    found = connection.execute(f"{FOUND} where shop_id = $shop_id", {"shop_id": shop_id}).fetchall()
     if not found:
         raise UnknownShop(f"Shop {shop_id} is not in shopify_shop.csv. Add it there and run load_reference.")
     return Shop(*found[0])

@@ -57,8 +57,8 @@ def shopify_webhook_subscription(
     context: dg.AssetExecutionContext, config: Subscription, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """Whether one shop's updates of inventory levels come to our receiver, and at which address."""
-    shop = find_shop(context.partition_key, warehouse)
     with warehouse.transaction() as connection:
+        shop = find_shop(context.partition_key, connection)
         known = connection.execute(
             "select callback_url, subscription_id, is_subscribed from shopify_webhook_subscription where shop_id = $shop_id",
             {"shop_id": shop.shop_id},

@@ -38,7 +38,7 @@ def hard_sync_delta(
     context: dg.AssetExecutionContext, config: Publication, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One change of a level that differs from what we promise."""
-    return _plan(context, Scope(find_shop(context.partition_key, warehouse), config), HARD_SYNC, shopify, warehouse)
+    return _plan(context, config, HARD_SYNC, shopify, warehouse)
 
 
 @dg.asset(
@@ -53,7 +53,7 @@ def recent_change_delta(
     context: dg.AssetExecutionContext, config: RecentPublication, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One change of a level whose number has moved since the shop's watermark."""
-    return _plan(context, Scope(find_shop(context.partition_key, warehouse), config), RECENT, shopify, warehouse)
+    return _plan(context, config, RECENT, shopify, warehouse)
 
 
 UPLOADS = {HARD_SYNC: "hard_sync_upload", RECENT: "recent_change_upload"}
@@ -92,30 +92,30 @@ group by size
 
 
 def _plan(
-    context: dg.AssetExecutionContext, scope: Scope, job: str, shopify: Shopify, warehouse: Warehouse
+    context: dg.AssetExecutionContext, publication: Publication, job: str, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """Make a delta of the shop, once no other run publishes to it.
 
     Raises WrongMaster, NothingRead, UnknownGroup, DiskNearlyFull."""
-    shop, asset = scope.shop, context.asset_key.to_user_string()
-    require_written(shop)
+    asset, seconds = context.asset_key.to_user_string(), Seconds()
     require_free_disk()
-    shopify.hold_shop(shop.shop_id)
-    seconds = Seconds()
-    if job == HARD_SYNC:
-        with warehouse.transaction() as connection:
-            alarms = ledger_alarms(connection)
-        if alarms:
+    shopify.hold_shop(context.partition_key)
+    with warehouse.transaction() as connection:
+        shop = find_shop(context.partition_key, connection)
+        require_written(shop)
+        if job == HARD_SYNC and (alarms := ledger_alarms(connection)):
             return _nothing_made(asset, alarms)
-    unfinished = interrupted(shop.shop_id, warehouse) if runs_too(context.run, UPLOADS[job]) else None
-    asked = _levels_to_read(scope, job, warehouse)
+        unfinished = interrupted(shop.shop_id, connection) if runs_too(context.run, UPLOADS[job]) else None
+        scope = Scope(shop, publication)
+        asked = levels_to_read(scope, job, connection)
     if job == RECENT and not asked.levels and unfinished is None:
         return _nothing_moved(asset, asked)
     with shopify.client(shop.shop_id, shop.shop_domain) as client:
         alarms = standing_alarms(client)
         if unfinished is not None and not alarms:
             resume(unfinished, context.run.run_id, warehouse, client)
-            asked = _levels_to_read(scope, job, warehouse)
+            with warehouse.transaction() as connection:
+                asked = levels_to_read(scope, job, connection)
             if job == RECENT and not asked.levels:
                 return _nothing_moved(asset, asked)
         if "api_version_is_as_asked" in alarms:
@@ -138,11 +138,6 @@ def require_written(shop: Shop) -> None:
             f"Shop {shop.shop_id} has inventory_master {shop.inventory_master}: its numbers are read, not written. "
             "Run sync_inventory_from_shopify for it, or change shopify_shop.csv."
         )
-
-
-def _levels_to_read(scope: Scope, job: str, warehouse: Warehouse) -> ToRead:
-    with warehouse.transaction() as connection:
-        return levels_to_read(scope, job, connection)
 
 
 def runs_too(run: dg.DagsterRun, asset: str) -> bool:

@@ -101,7 +101,8 @@ class Launcher(Receiver):
             self._sending[shop.shop_id].result()
         client = self._clients.enter_context(self.shopify.client(shop.shop_id, shop.shop_domain))
         require_standing(client)
-        unfinished = interrupted(shop.shop_id, warehouse)
+        with warehouse.transaction() as connection:
+            unfinished = interrupted(shop.shop_id, connection)
         if unfinished is not None:
             resume(unfinished, run.run_id, warehouse, client)
         wait_until(moment - _seconds(READ_SECONDS + 4 * seconds))

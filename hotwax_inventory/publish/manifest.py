@@ -13,7 +13,6 @@ from hotwax_inventory import settings
 from hotwax_inventory.imports.shops import find_shop
 from hotwax_inventory.publish.batch import FILE_NAME, DeltaFile, render_lines, write_files
 from hotwax_inventory.publish.target import Publication, Scope
-from hotwax_inventory.resources import Warehouse
 
 HARD_SYNC, RECENT, RESTOCK = "hard_sync", "upload_recent_inventory_changes", "schedule_restock"
 
@@ -160,11 +159,10 @@ def sync_folder(shop_id: str, sync_run_id: int) -> str:
     return f"{settings.file_name(shop_id)}/{sync_run_id:06}"
 
 
-def scope_of(sync_run_id: int, warehouse: Warehouse) -> Scope:
+def scope_of(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> Scope:
     """What a stored delta publishes, with the shop as it is now. Raises UnknownShop."""
-    with warehouse.transaction() as connection:
-        shop_id, parameters = connection.execute(
-            "select shop_id, parameters from sync_run where sync_run_id = $id", {"id": sync_run_id}
-        ).fetchall()[0]
+    shop_id, parameters = connection.execute(
+        "select shop_id, parameters from sync_run where sync_run_id = $id", {"id": sync_run_id}
+    ).fetchall()[0]
     stored = {name: value for name, value in json.loads(parameters).items() if name in Publication.model_fields}
-    return Scope(find_shop(shop_id, warehouse), Publication.model_validate(stored))
+    return Scope(find_shop(shop_id, connection), Publication.model_validate(stored))

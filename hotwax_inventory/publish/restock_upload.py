@@ -79,7 +79,8 @@ def _publish(scope: Scope, launcher: Launcher, run: dg.DagsterRun, warehouse: Wa
     launcher.shopify.hold_shop(shop.shop_id)
     with launcher.shopify.client(shop.shop_id, shop.shop_domain) as client:
         require_standing(client)
-        unfinished = interrupted(shop.shop_id, warehouse)
+        with warehouse.transaction() as connection:
+            unfinished = interrupted(shop.shop_id, connection)
         if unfinished is not None:
             resume(unfinished, run.run_id, warehouse, client)
         with warehouse.transaction() as connection:

@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import timedelta
 
 import dagster as dg
+import duckdb
 
 from hotwax_inventory.publish.batch import OPEN
 from hotwax_inventory.publish.manifest import RESTOCK, Delta, scope_of
@@ -76,18 +77,17 @@ where c.sync_run_id = $sync_run_id
 """
 
 
-def interrupted(shop_id: str, warehouse: Warehouse) -> int | None:
+def interrupted(shop_id: str, connection: duckdb.DuckDBPyConnection) -> int | None:
     """The delta of a shop whose sending was begun and not ended; to be asked by whoever holds the shop."""
-    with warehouse.transaction() as connection:
-        found = connection.execute(INTERRUPTED, {"shop_id": shop_id}).fetchall()
+    found = connection.execute(INTERRUPTED, {"shop_id": shop_id}).fetchall()
     return found[0][0] if found else None
 
 
 def send(sync_run_id: int, warehouse: Warehouse, client: ShopifyClient) -> Counter[str]:
     """Send a planned delta; its changes by outcome. Raises ShopifyUnavailable, ShopifyRefused; what is open then is resumed."""
     sender = Sender(sync_run_id, warehouse, client)
-    scope = scope_of(sync_run_id, warehouse)
     with warehouse.transaction() as connection:
+        scope = scope_of(sync_run_id, connection)
         rows = connection.execute(
             "select file_name, (select count(*) from sync_change where sync_run_id = $id) from sync_file "
             "where sync_run_id = $id order by file_name",
@@ -123,8 +123,8 @@ def resume(sync_run_id: int, run_id: str, warehouse: Warehouse, client: ShopifyC
     log = dg.get_dagster_logger()
     log.info(f"Delta {sync_run_id} was interrupted; it is brought to its end first.")
     sender = Sender(sync_run_id, warehouse, client)
-    scope = scope_of(sync_run_id, warehouse)
     with warehouse.transaction() as connection:
+        scope = scope_of(sync_run_id, connection)
         connection.execute(
             "update sync_run set status_id = 'sending', sent_by_run = $run_id where sync_run_id = $id",
             {"id": sync_run_id, "run_id": run_id},

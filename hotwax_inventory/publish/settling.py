@@ -5,6 +5,7 @@ are read again, and it is decided anew."""
 import time
 
 import dagster as dg
+import duckdb
 
 from hotwax_inventory.publish.batch import OPEN, SAME_KEY_CODES, load_shown
 from hotwax_inventory.publish.decisions import KEY_HOURS, decide
@@ -42,47 +43,52 @@ where c.sync_run_id = $sync_run_id
 group by c.file_name, c.line_number
 """
 
+CONTESTED = """
+update sync_change
+set outcome = 'contested'
+where sync_run_id = $sync_run_id and outcome = 'stale'
+"""
+
 
 def settle(sync_run_id: int, scope: Scope, sender: Sender, warehouse: Warehouse, client: ShopifyClient) -> None:
     """Try until every change of a delta has an outcome, or was tried often enough. Raises ShopifyUnavailable, ShopifyRefused."""
     asked = 0
-    while open_levels := _open_levels(sync_run_id, warehouse):
+    while True:
+        with warehouse.transaction() as connection:
+            open_levels = _open_levels(sync_run_id, connection)
+            if not open_levels:
+                connection.execute(CONTESTED, {"sync_run_id": sync_run_id})
+                return
+            lines, count = _lines_to_ask(sync_run_id, connection)
         dg.get_dagster_logger().info(
             f"{len(open_levels):,} changes are open; they are settled line by line, level by level."
         )
-        lines, count = _lines_to_ask(sync_run_id, warehouse)
         if lines:
             time.sleep(asked * PAUSE_SECONDS)
             asked += 1
             sender.deliver_again(lines, count)
-            open_levels = _open_levels(sync_run_id, warehouse)
+            with warehouse.transaction() as connection:
+                open_levels = _open_levels(sync_run_id, connection)
         shown = client.levels([(level, item) for item, _, level in open_levels if level])
         with warehouse.transaction() as connection:
             load_shown("reread", [(item, location) for item, location, _ in open_levels], shown, connection)
             files, count = decide(sync_run_id, scope, connection)
         if files:
             sender.deliver([file.name for file in files], count, is_first=False)
-    with warehouse.transaction() as connection:
-        connection.execute(
-            "update sync_change set outcome = 'contested' where sync_run_id = $id and outcome = 'stale'",
-            {"id": sync_run_id},
-        )
 
 
-def _open_levels(sync_run_id: int, warehouse: Warehouse) -> list[tuple[int, int, int | None]]:
-    with warehouse.transaction() as connection:
-        return connection.execute(
-            OPEN_LEVELS, {"sync_run_id": sync_run_id, "open": list(OPEN), "rounds": ROUNDS}
-        ).fetchall()
+def _open_levels(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> list[tuple[int, int, int | None]]:
+    return connection.execute(
+        OPEN_LEVELS, {"sync_run_id": sync_run_id, "open": list(OPEN), "rounds": ROUNDS}
+    ).fetchall()
 
 
-def _lines_to_ask(sync_run_id: int, warehouse: Warehouse) -> tuple[dict[str, set[int]], int]:
+def _lines_to_ask(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> tuple[dict[str, set[int]], int]:
     """The lines of each file whose answer is missing and may be asked for again, and how many changes they hold."""
-    with warehouse.transaction() as connection:
-        askable = connection.execute(
-            ASKABLE,
-            {"sync_run_id": sync_run_id, "same_key": sorted(SAME_KEY_CODES), "key_hours": KEY_HOURS, "rounds": ROUNDS},
-        ).fetchall()
+    askable = connection.execute(
+        ASKABLE,
+        {"sync_run_id": sync_run_id, "same_key": sorted(SAME_KEY_CODES), "key_hours": KEY_HOURS, "rounds": ROUNDS},
+    ).fetchall()
     lines: dict[str, set[int]] = {}
     for name, line_number, _ in askable:
         if (outbox() / name).exists():

@@ -6,6 +6,7 @@ not report success."""
 from collections import Counter
 
 import dagster as dg
+import duckdb
 from pydantic import Field
 
 from hotwax_inventory import tables
@@ -74,20 +75,22 @@ DELTAS = {HARD_SYNC: "hard_sync_delta", RECENT: "recent_change_delta"}
 def _upload(
     context: dg.AssetExecutionContext, config: Approval, job: str, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
-    shop = find_shop(context.partition_key, warehouse)
-    require_written(shop)
-    shopify.hold_shop(shop.shop_id)
-    own = None
-    if runs_too(context.run, DELTAS[job]):
-        own = _own_delta(shop, job, context.run, warehouse)
-        if own is None:
-            return dg.MaterializeResult(metadata={"dagster/partition_row_count": 0, "changes_confirmed": 0})
-    seconds = Seconds()
-    is_interrupted = own is not None and own == interrupted(shop.shop_id, warehouse)
-    sync_run_id = (
-        own if own is not None and is_interrupted else _newest_delta(shop, job, warehouse, own or config.sync_run_id)
-    )
-    change_count, alarm = _looked_at(sync_run_id, warehouse)
+    shopify.hold_shop(context.partition_key)
+    seconds, own = Seconds(), None
+    with warehouse.transaction() as connection:
+        shop = find_shop(context.partition_key, connection)
+        require_written(shop)
+        if runs_too(context.run, DELTAS[job]):
+            own = _own_delta(shop, job, context.run, connection)
+            if own is None:
+                return dg.MaterializeResult(metadata={"dagster/partition_row_count": 0, "changes_confirmed": 0})
+        unfinished = interrupted(shop.shop_id, connection)
+        is_interrupted = own is not None and own == unfinished
+        if own is not None and is_interrupted:
+            sync_run_id = own
+        else:
+            sync_run_id = _newest_delta(shop, job, unfinished, own or config.sync_run_id, connection)
+        change_count, alarm = _looked_at(sync_run_id, connection)
     if alarm and not (config.approve or is_interrupted):
         raise NotApproved(f"Delta {sync_run_id} of shop {shop.shop_id} is held: {alarm}")
     with shopify.client(shop.shop_id, shop.shop_domain) as client, seconds.of("sending"):
@@ -113,25 +116,25 @@ def _upload(
     )
 
 
-def _own_delta(shop: Shop, job: str, run: dg.DagsterRun, warehouse: Warehouse) -> int | None:
+def _own_delta(shop: Shop, job: str, run: dg.DagsterRun, connection: duckdb.DuckDBPyConnection) -> int | None:
     """The delta that this run has made, or the run that it retries; None when nothing had moved."""
     runs = [run_id for run_id in (run.run_id, run.parent_run_id, run.root_run_id) if run_id]
-    with warehouse.transaction() as connection:
-        found = connection.execute(
-            "select max(sync_run_id) from sync_run "
-            "where shop_id = $shop_id and job = $job and run_id in (select unnest($runs))",
-            {"shop_id": shop.shop_id, "job": job, "runs": runs},
-        ).fetchall()
+    found = connection.execute(
+        "select max(sync_run_id) from sync_run "
+        "where shop_id = $shop_id and job = $job and run_id in (select unnest($runs))",
+        {"shop_id": shop.shop_id, "job": job, "runs": runs},
+    ).fetchall()
     return found[0][0]
 
 
-def _newest_delta(shop: Shop, job: str, warehouse: Warehouse, meant: int | None) -> int:
+def _newest_delta(
+    shop: Shop, job: str, unfinished: int | None, meant: int | None, connection: duckdb.DuckDBPyConnection
+) -> int:
     """The newest delta of the shop, if it is this job's, not sent yet, and the one that is meant. Raises NothingToSend."""
-    with warehouse.transaction() as connection:
-        found = connection.execute(
-            "select sync_run_id, job, status_id from sync_run where shop_id = $shop_id order by sync_run_id desc limit 1",
-            {"shop_id": shop.shop_id},
-        ).fetchall()
+    found = connection.execute(
+        "select sync_run_id, job, status_id from sync_run where shop_id = $shop_id order by sync_run_id desc limit 1",
+        {"shop_id": shop.shop_id},
+    ).fetchall()
     if not found:
         raise NothingToSend(f"Shop {shop.shop_id} has no delta. Materialise {DELTAS[job]} for it first.")
     sync_run_id, made_by, status = found[0]
@@ -145,7 +148,6 @@ def _newest_delta(shop: Shop, job: str, warehouse: Warehouse, meant: int | None)
         raise NothingToSend(
             f"{named} was sent before. Run {job}: it looks at Shopify anew and makes a delta of what is still different."
         )
-    unfinished = interrupted(shop.shop_id, warehouse)
     if unfinished is not None:
         raise NothingToSend(
             f"{named} was made while delta {unfinished} was interrupted, and may hold changes of it. Run {job}: it brings "
@@ -154,13 +156,12 @@ def _newest_delta(shop: Shop, job: str, warehouse: Warehouse, meant: int | None)
     return sync_run_id
 
 
-def _looked_at(sync_run_id: int, warehouse: Warehouse) -> tuple[int, str]:
+def _looked_at(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
     """How many changes a delta has, and why a person must approve it: a guard has tripped, or it has become too old since."""
-    with warehouse.transaction() as connection:
-        change_count, guard, shop_id, job, observed_at = connection.execute(
-            "select change_count, guard_message, shop_id, job, observed_at from sync_run where sync_run_id = $id",
-            {"id": sync_run_id},
-        ).fetchall()[0]
+    change_count, guard, shop_id, job, observed_at = connection.execute(
+        "select change_count, guard_message, shop_id, job, observed_at from sync_run where sync_run_id = $id",
+        {"id": sync_run_id},
+    ).fetchall()[0]
     return change_count, guard or age_alarm(shop_id, job, observed_at)
 
 

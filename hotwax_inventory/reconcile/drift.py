@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import dagster as dg
+import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
@@ -70,9 +71,9 @@ CHECKS = {
 )
 def inventory_drift(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """One level that showed another number than ours when its shop was last read: since when and why, and what it shows now."""
-    scope = _scope(find_shop(context.partition_key, warehouse), warehouse)
-    shop = {"shop_id": scope.shop.shop_id}
+    shop = {"shop_id": context.partition_key}
     with warehouse.transaction() as connection:
+        scope = _scope(find_shop(context.partition_key, connection), connection)
         compared = report_drift(scope, connection)
         found = connection.execute(COUNTS, shop | {"hours": settings.drift_max_hours()})
         names = [name for name, *_ in found.description or []]
@@ -108,14 +109,13 @@ def _earlier(context: dg.AssetExecutionContext) -> list[tuple[str, int]]:
     ]
 
 
-def _scope(shop: Shop, warehouse: Warehouse) -> Scope:
+def _scope(shop: Shop, connection: duckdb.DuckDBPyConnection) -> Scope:
     """What is published to the shop: by the parameters of its newest sync, or by those that a sync has without any."""
-    with warehouse.transaction() as connection:
-        (newest,) = connection.execute(
-            "select max(sync_run_id) from sync_run where shop_id = $shop_id and status_id <> 'planned'",
-            {"shop_id": shop.shop_id},
-        ).fetchall()[0]
-    return Scope(shop, Publication.model_validate({})) if newest is None else scope_of(newest, warehouse)
+    (newest,) = connection.execute(
+        "select max(sync_run_id) from sync_run where shop_id = $shop_id and status_id <> 'planned'",
+        {"shop_id": shop.shop_id},
+    ).fetchall()[0]
+    return Scope(shop, Publication.model_validate({})) if newest is None else scope_of(newest, connection)
 
 
 def _checks(shop: Shop, counts: dict[str, int]) -> list[dg.AssetCheckResult]:

@@ -83,14 +83,14 @@ def sync_verification(
     context: dg.AssetExecutionContext, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
     """One level that the run's upload touched, as Shopify shows it afterwards."""
-    shop = find_shop(context.partition_key, warehouse)
     run, selected = context.run, context.run.asset_selection
     values = {
-        "shop_id": shop.shop_id,
+        "shop_id": context.partition_key,
         "runs": [run_id for run_id in (run.run_id, run.parent_run_id, run.root_run_id) if run_id],
         "is_alone": selected is not None and len(selected) == 1,
     }
     with warehouse.transaction() as connection:
+        shop = find_shop(context.partition_key, connection)
         touched = connection.execute(TOUCHED, values).fetchall()
     different = []
     if touched:

@@ -120,8 +120,8 @@ def upload(size: int, client: ShopifyClient) -> None:
     os.environ["DIRECT_PUSH_LIMIT"] = "0"
     warehouse = Warehouse()
     publication = Publication.model_validate({"changes_per_line": CHANGES_PER_LINE})
-    scope = Scope(find_shop("SHOP", warehouse), publication)
     with warehouse.transaction() as connection:
+        scope = Scope(find_shop("SHOP", connection), publication)
         delta = make_delta(scope, HARD_SYNC, "bench", connection)
         connection.execute(
             "update sync_run set status_id = 'sending' where sync_run_id = $id", {"id": delta.sync_run_id}

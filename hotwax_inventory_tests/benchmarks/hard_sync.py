@@ -156,8 +156,8 @@ def ours(folder: Path, size: int) -> None:
     time = "2026-11-22T10:00:00Z"
     operation = BulkOperation("gid://1", "COMPLETED", None, time, time, objects, lines.stat().st_size, None)
     warehouse = Warehouse()
-    shop = find_shop("SHOP", warehouse)
     with warehouse.transaction() as connection:
+        shop = find_shop("SHOP", connection)
         levels = load_levels(shop.shop_id, operation, lines, connection)
     with warehouse.transaction() as connection:
         match_products(shop.shop_id, connection)

@@ -118,9 +118,9 @@ def ours(folder: Path, size: int) -> None:
     """What the assets do, in their transactions."""
     os.environ["DIRECT_PUSH_LIMIT"] = str(2 * MOVED)
     warehouse = Warehouse()
-    scope = Scope(find_shop("SHOP", warehouse), RecentPublication.model_validate({}))
     client = Answering()
     with warehouse.transaction() as connection:
+        scope = Scope(find_shop("SHOP", connection), RecentPublication.model_validate({}))
         asked = levels_to_read(scope, RECENT, connection)
     live = read_live(client, asked)
     with warehouse.transaction() as connection:

@@ -89,8 +89,8 @@ def ours(folder: Path, size: int, day: int) -> None:
     time = f"2026-11-{20 + day}T10:00:00Z"
     operation = BulkOperation(f"gid://{day}", "COMPLETED", None, time, time, objects, lines.stat().st_size, None)
     warehouse = Warehouse()
-    shop = find_shop("SHOP", warehouse)
     with warehouse.transaction() as connection:
+        shop = find_shop("SHOP", connection)
         load_levels(shop.shop_id, operation, lines, connection)
     with warehouse.transaction() as connection:
         match_products(shop.shop_id, connection)
