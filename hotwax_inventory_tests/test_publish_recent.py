@@ -131,21 +131,50 @@ def test_what_has_gone_from_queue_and_kits_moves_the_channel_as_what_has_come(sy
     reset(synced, "band", ("116", 6, "510"))
     synced.succeed(RECENT, shop="SHOP")
     kit = item(synced, "GIFT-KIT")
-    assert synced.simulator.shops.level("SHOP", kit, 7000).available == 20
+    kits = {location: synced.simulator.shops.level("SHOP", kit, location).available for location in (7000, 7116, 7281)}
+    assert kits == {7000: 20, 7116: 6, 7281: 4}
     assert shown(synced) == TARGETS | {("TEE-M", 7000): 17}
     (synced.reference_dir / "virtual_queue_item.csv").unlink()
     synced.put(f"{KITS}/2.csv", f"{KIT_HEADER}GIFT-KIT,10010,1,PRODUCT_COMPONENT\n", datetime(2026, 3, 6, tzinfo=UTC))
     for job in ("load_reference", "import_kit_component"):
         synced.succeed(job)
     synced.succeed(RECENT, shop="SHOP")
-    assert synced.simulator.shops.level("SHOP", kit, 7000).available == 6, (
-        "the band is at one store, and as many as before"
-    )
+    kits = {location: synced.simulator.shops.level("SHOP", kit, location).available for location in kits}
+    assert kits == {7000: 6, 7116: 6, 7281: 0}, "the band is at one store, and as many as before"
     assert shown(synced) == TARGETS
     before = len(synced.simulator.shops.calls)
     synced.succeed("load_reference")
     synced.succeed(RECENT, shop="SHOP")
     assert len(synced.simulator.shops.calls) == before, "what has gone goes once"
+
+
+@pytest.mark.parametrize(
+    ("later", "expected"),
+    [("10001,BROADWAY,5,STORE", {}), ("10002,_NA_,5,STORE", {("TEE-M", 7000): 17}), ("10001,_NA_,5,OTHER", {})],
+    ids=["brokered", "another product", "another store"],
+)
+def test_an_order_item_that_leaves_its_queue_gives_back_what_it_held(
+    synced: Place, later: str, expected: dict[tuple[str, int], int]
+) -> None:
+    synced.write_reference("product_store", f"{REFERENCE['product_store']}OTHER,Y,N\n")
+    for row, levels in (("10001,_NA_,5,STORE", {("TEE-S", 7000): 15}), (later, expected)):
+        synced.write_reference("virtual_queue_item", f"{QUEUE}O1,1,{row}\n")
+        synced.succeed("load_reference")
+        synced.succeed(RECENT, shop="SHOP")
+        assert shown(synced) == TARGETS | levels
+
+
+@pytest.mark.parametrize("job", [RECENT, "hard_sync"])
+def test_a_channel_that_is_not_the_shops_leaves_alone_what_another_has_put_on_sale(synced: Place, job: str) -> None:
+    groups = f"{REFERENCE['facility_group']}EU_GRP,CHANNEL_FAC_GROUP,BERLIN,2024-01-01,\n"
+    synced.write_reference("facility", f"{REFERENCE['facility']}BERLIN,500,Berlin,,PHYSICAL_STORE,OTHER\n")
+    synced.write_reference("product_store", f"{REFERENCE['product_store']}OTHER,Y,N\n")
+    synced.write_reference("facility_group", groups)
+    synced.succeed("load_reference")
+    reset(synced, "next", ("116", 7, "501"))
+    delta = "recent_change_delta" if job == RECENT else "hard_sync_delta"
+    synced.succeed(job, {delta: {"facility_group_id": "EU_GRP"}}, "SHOP")
+    assert shown(synced) == TARGETS | {("TEE-S", 7116): 7}, "the channel's number is as FAC_GRP has published it"
 
 
 def test_a_new_mapping_publishes_the_product_to_its_item(stocked: Place) -> None:

@@ -120,6 +120,18 @@ from replaced
 anti join staged using (order_id, order_item_seq_id)
 """
 
+# An order item that stands elsewhere now, or is of another product, leaves the queue that it was in.
+QUEUE_MOVED = """
+update shopify_shop_product
+set changed_seq = (select last_value + 1 from sequence)
+where product_id in (
+    select r.product_id
+    from replaced as r
+    join virtual_queue_item as q using (order_id, order_item_seq_id)
+    where (q.product_id, q.facility_id, q.product_store_id) <> (r.product_id, r.facility_id, r.product_store_id)
+)
+"""
+
 # A location that shows another facility's stock now moves all items that have a level there.
 LOCATION_MOVED = """
 update shopify_shop_product as p
@@ -235,6 +247,7 @@ REFERENCE_FILES = (
         ),
         is_optional=True,
         kept=QUEUE_CLOSED,
+        moved=QUEUE_MOVED,
     ),
 )
 

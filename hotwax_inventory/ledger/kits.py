@@ -78,9 +78,9 @@ when matched and k.available_to_promise_total <> m.available_to_promise_total th
 when not matched then insert
 """
 
-# A row that goes says no more that the kit has moved, so those that stay do: the channel's number is made of them.
+# A row that goes says no more that the kit has moved, so its items in the shops do.
 BEREFT = """
-update kit_inventory
+update shopify_shop_product
 set changed_seq = (select last_value + 1 from sequence)
 where product_id in (
     select k.product_id
