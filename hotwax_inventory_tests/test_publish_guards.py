@@ -84,6 +84,9 @@ def test_a_person_sends_exactly_the_held_delta_once_and_is_on_record(held: Place
     unapproved = materialised(held, RECENT, "recent_change_upload")
     assert "approve = true" in held.failure(unapproved)
     assert shown(held) == TARGETS
+    held.succeed("report_worklist")
+    ((said,),) = held.rows("select detail from worklist where kind = 'delta_held' and shop_id = 'SHOP'")
+    assert "materialise recent_change_upload alone with approve = true" in said
     reset(held, "newer", ("116", 1, "503"))
     approval = materialised(held, RECENT, "recent_change_upload", tags={"user": "ann@example.com"}, approve=True)
     assert approval.success
@@ -92,6 +95,7 @@ def test_a_person_sends_exactly_the_held_delta_once_and_is_on_record(held: Place
     assert held.rows(
         "select approved_by_run, approved_by, approved_at <= current_timestamp from sync_run where sync_run_id = 2"
     ) == [(approval.run_id, "ann@example.com", True)]
+    assert held.rows("from worklist where kind = 'delta_held'") == []
     again = materialised(held, RECENT, "recent_change_upload", approve=True)
     assert "was sent before" in held.failure(again)
 

@@ -177,6 +177,16 @@ def test_a_channel_that_is_not_the_shops_leaves_alone_what_another_has_put_on_sa
     assert shown(synced) == TARGETS | {("TEE-S", 7116): 7}, "the channel's number is as FAC_GRP has published it"
 
 
+def test_what_a_sync_of_other_numbers_has_put_there_is_brought_back(synced: Place) -> None:
+    move("insert into product_facility values ('10001', 'BROADWAY', 5, null, null, {seq})")
+    synced.succeed(RECENT, shop="SHOP")
+    assert shown(synced)["TEE-S", 7116] == TARGETS["TEE-S", 7116] - 5
+    synced.succeed("hard_sync", {"hard_sync_delta": {"use_valid_atp": False}}, "SHOP")
+    assert shown(synced)["TEE-S", 7116] == TARGETS["TEE-S", 7116]
+    synced.succeed(RECENT, shop="SHOP")
+    assert shown(synced)["TEE-S", 7116] == TARGETS["TEE-S", 7116] - 5
+
+
 def test_a_new_mapping_publishes_the_product_to_its_item(stocked: Place) -> None:
     shops = stocked.simulator.shops
     shops.add_item("SHOP", 901, "TEE-S")

@@ -11,17 +11,26 @@ from hotwax_inventory.publish.target import RecentPublication, Scope, narrow, wi
 # Whose watermarks count for a job.
 MARKED_BY = {HARD_SYNC: [HARD_SYNC], RECENT: [HARD_SYNC, RECENT], RESTOCK: [HARD_SYNC, RECENT, RESTOCK]}
 
-# The newest watermark of the shop for the same numbers and locations, looking back `buffer` minutes from it. A restock publishes
-# the products of shipments alone, so that how far it has come is a mark for restocks and no watermark of the shop.
+# The newest watermark of the shop for the same numbers and locations, looking back `buffer` minutes from it; none before a run that
+# has put other numbers there. A restock publishes the products of shipments alone, so that how far it has come is a mark for
+# restocks and no watermark of the shop.
 SINCE = """
-with run as (
-    select sync_run_id, job, status_id, upto_seq, finished_at
+with told as (
+    select
+        *,
+        json_extract_string(parameters, 'shopify_facility_group_id') as publication_group,
+        json_extract_string(parameters, 'facility_group_id') = $facility_group_id
+            and json_extract_string(parameters, 'use_valid_atp')::boolean = $use_valid_atp as has_same_numbers
     from sync_run
-    where shop_id = $shop_id
-        and list_contains($jobs, job)
-        and json_extract_string(parameters, 'facility_group_id') = $facility_group_id
-        and json_extract_string(parameters, 'shopify_facility_group_id') is not distinct from $shopify_facility_group_id
-        and json_extract_string(parameters, 'use_valid_atp')::boolean = $use_valid_atp
+    where shop_id = $shop_id and status_id <> 'planned'
+),
+run as (
+    select sync_run_id, job, status_id, upto_seq, finished_at
+    from told
+    where list_contains($jobs, job)
+        and has_same_numbers
+        and publication_group is not distinct from $shopify_facility_group_id
+        and sync_run_id > (select coalesce(max(sync_run_id) filter (not has_same_numbers), 0) from told)
 ),
 mark as (
     select w.seq, w.at_time

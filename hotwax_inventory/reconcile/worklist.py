@@ -131,7 +131,18 @@ where c.outcome in ('contested', 'permanent')
             and n.outcome is not null
     )
 """
-KINDS = (ITEMS, PRODUCTS, LEVELS, NEVER_RESET, FILES, CHANGES)
+
+# The newest delta of a shop, where a guard has tripped and nobody has approved it; a later one overtakes it.
+DELTAS = """
+select
+    'delta_held', r.shop_id, null, null, r.job || ' ' || r.sync_run_id, r.guard_message,
+    'Read it; what was not sent is looked at anew by the next sync.', r.created_at
+from sync_run as r
+where r.status_id = 'planned'
+    and r.guard_message is not null
+    and r.sync_run_id in (select max(sync_run_id) from sync_run group by shop_id)
+"""
+KINDS = (ITEMS, PRODUCTS, LEVELS, NEVER_RESET, FILES, CHANGES, DELTAS)
 LIST = "select * from worklist order by kind, shop_id, name, facility_id"
 
 
