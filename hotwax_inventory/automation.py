@@ -1,5 +1,6 @@
 """What runs when: jobs, file sensors, schedules. What a job does is in its assets."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -292,14 +293,30 @@ def schedule_restock_due(context: dg.SensorEvaluationContext) -> dg.RunRequest |
     return dg.RunRequest(run_key=_run_key("SCHEDULED_RESTOCK", [(name, 0, at.timestamp()) for name, at in due]))
 
 
+# Whatever moves stock raises the sequence, and computing kits does so by one.
+WAITING = """
+select
+    (select count(*) from data_manager_log where status_id in ('pending', 'imported')) > 0
+    or ($has_kits and (select last_value - kits_upto > 1 from sequence))
+"""
+
+
 @dg.schedule(
     job=PROCESS_BULK_IMPORTED_FILES,
     cron_schedule="*/5 * * * *",
     execution_timezone="UTC",
     description="Works off the files that were landed with schedule_now = false.",
 )
-def process_bulk_imported_files_every_5_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """One run for all feeds."""
+def process_bulk_imported_files_every_5_minutes(
+    context: dg.ScheduleEvaluationContext,
+) -> dg.RunRequest | dg.SkipReason:
+    """One run for all feeds, where something waits: files, or kits after a run that has died."""
+    warehouse = Warehouse(wait_seconds=5)
+    if not warehouse.path.exists():
+        return dg.SkipReason("There is no warehouse yet.")
+    with contextlib.suppress(WarehouseBusy), warehouse.transaction() as connection:
+        if not connection.execute(WAITING, {"has_kits": settings.kits_from_components()}).fetchall()[0][0]:
+            return dg.SkipReason("No file waits.")
     return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
 

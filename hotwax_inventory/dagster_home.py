@@ -7,8 +7,6 @@ import re
 import sys
 from pathlib import Path
 
-import dotenv
-
 from hotwax_inventory import settings
 
 POSTGRES = re.compile(r"^# storage:\n(?:#  .*\n)+", re.MULTILINE)
@@ -19,7 +17,7 @@ def prepare() -> Path:
     """Write dagster.yaml as the environment and `.env` ask for it; the folder, which DAGSTER_HOME names from then on.
 
     Raises SettingError when PostgreSQL is asked for in part only."""
-    dotenv.load_dotenv(settings.PROJECT / ".env")
+    settings.load_env_file()
     home = Path(os.environ.setdefault("DAGSTER_HOME", str(settings.home() / "dagster")))
     home.mkdir(parents=True, exist_ok=True)
     text = configuration((settings.PROJECT / "dagster.yaml").read_text(encoding="utf-8"))

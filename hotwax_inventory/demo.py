@@ -62,12 +62,18 @@ def put_samples() -> int:
     return len(files)
 
 
+# in the terminal; the run's page has all
+QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+
+
 def run_job(name: str, instance: dg.DagsterInstance, shop_id: str | None = None) -> None:
     """Run a job to its end. Raises what the job raises."""
     say(f"  {name}{f' for {shop_id}' if shop_id else ''} …", end="")
     started = time.monotonic()
     tags = {"dagster/partition": shop_id} if shop_id else None
-    result = defs.resolve_job_def(name).execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+    result = defs.resolve_job_def(name).execute_in_process(
+        instance=instance, run_config=QUIET, tags=tags, raise_on_error=False
+    )
     say(f" {'done' if result.success else 'FAILED'} in {time.monotonic() - started:.1f} s  (run {result.run_id[:8]})")
 
 

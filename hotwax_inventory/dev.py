@@ -28,27 +28,28 @@ STOP_SECONDS = 15
 def main() -> int:
     dagster_home.prepare()
     os.environ.setdefault("SFTP_STABLE_SECONDS", "5")
-    is_simulated = not os.environ.get("SFTP_HOST")
+    is_simulated, reached = not os.environ.get("SFTP_HOST"), ""
     if is_simulated:
         os.environ.setdefault("WEBHOOK_CALLBACK_URL", demo.callback_url(WEBHOOK_PORT))
         addresses = simulator.ensure_running(settings.home() / "simulator", settings.reference_dir())
         for feed in FEEDS:
             for directory in settings.import_directories(feed.config_id, feed.directories):
                 Path(addresses.sftp_directory, directory.lstrip("/")).mkdir(parents=True, exist_ok=True)
-        say(
+        reached = (
             f"SFTP: sftp -P {addresses.sftp_port} -o UserKnownHostsFile={addresses.sftp_known_hosts_file} "
             f"{addresses.sftp_username}@{addresses.sftp_host}  (password {addresses.sftp_password})\n"
-            f"Shopify: {addresses.shopify_url}"
+            f"Shopify: {addresses.shopify_url}\n"
         )
     # a script's shell has its background jobs ignore Ctrl-C, and Dagster lets SIGTERM mean the same
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with demo.receiving(WEBHOOK_PORT):
-        return run_dagster(is_simulated)
+        return run_dagster(is_simulated, reached)
 
 
-def run_dagster(is_simulated: bool) -> int:
-    """UI and daemon until Ctrl-C, with sensors and schedules on; the simulator's shops are taken over and synced first."""
+def run_dagster(is_simulated: bool, reached: str) -> int:
+    """UI and daemon until Ctrl-C, with sensors and schedules on; the simulator's shops are taken over and synced first. Then it
+    says how all is `reached`."""
     command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", PORT]
     dagster = subprocess.Popen(command, cwd=settings.PROJECT, start_new_session=True)
     try:
@@ -63,7 +64,7 @@ def run_dagster(is_simulated: bool) -> int:
         for kind in ("sensor", "schedule"):
             command = [sys.executable, "-m", "dagster", kind, "start", "--start-all", "-w", "workspace.yaml"]
             subprocess.run(command, cwd=settings.PROJECT, check=True, stdout=subprocess.DEVNULL)
-        say(f"\nReady: {ADDRESS}  (sensors and schedules are on; Ctrl-C ends it)\n")
+        say(f"\nReady: {ADDRESS}  (sensors and schedules are on; Ctrl-C ends it)\n{reached}")
         return dagster.wait()
     except KeyboardInterrupt:
         return 0

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import dotenv
+
 from hotwax_inventory import simulator
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -57,6 +59,11 @@ class ShopSettings:
 
     def __repr__(self) -> str:
         return f"{self.shop_id} at {self.url}"
+
+
+def load_env_file() -> None:
+    """Take what `.env` says into the environment; as with Dagster's own processes, it counts for more than what is there."""
+    dotenv.load_dotenv(PROJECT / ".env", override=True)
 
 
 def home() -> Path:

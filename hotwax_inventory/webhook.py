@@ -207,4 +207,5 @@ def application(receiver: Receiver) -> Starlette:
     )
 
 
+settings.load_env_file()
 app = application(Receiver())

@@ -4,8 +4,10 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from hotwax_inventory.automation import process_bulk_imported_files_every_5_minutes
 from hotwax_inventory.ledger import resets
 from hotwax_inventory_tests.conftest import REFERENCE, RESETS, Place
 
@@ -538,6 +540,12 @@ def test_kits_follow_the_reference(place: Place) -> None:
 
 
 def test_files_that_were_only_landed_are_worked_off_later(place: Place) -> None:
+    def looked_for() -> object:
+        moment = datetime(2026, 3, 5, 12, 15, tzinfo=UTC)
+        context = dg.build_schedule_context(instance=place.instance, scheduled_execution_time=moment)
+        return process_bulk_imported_files_every_5_minutes(context)
+
+    assert looked_for() == dg.SkipReason("No file waits.")
     place.put_reset("reset.csv", f"{RESET}TEE-S,43,10,501\n", at(1))
     place.put(f"{RECEIPTS}/r.csv", f"{DELTAS}43,501,NETSUITE_PRODUCT_ID,12,\n", at(2))
     place.succeed("import_inventory", {"inventory_reset": {"schedule_now": False}})
@@ -547,8 +555,12 @@ def test_files_that_were_only_landed_are_worked_off_later(place: Place) -> None:
     assert "take one of IMP_INCOMING_SHPMNT, IMP_INV_ADJUST" in place.failure(unknown)
     place.succeed("process_bulk_imported_files", {"data_manager_log": {"config_id": "IMP_ITM_RECEIPT"}})
     assert [log[1] for log in place.logs()] == ["pending", "finished"]
+    assert isinstance(looked_for(), dg.RunRequest)
     place.succeed("process_bulk_imported_files")
     assert place.stock() == {("10001", "WAREHOUSE"): (22, 22)}
+    assert looked_for() == dg.SkipReason("No file waits.")
+    place.rows("update sequence set last_value = last_value + 1")
+    assert isinstance(looked_for(), dg.RunRequest), "a run has died before the kits"
 
 
 # job, asset, a parameter in HotWax's spelling

@@ -5,6 +5,7 @@ import base64
 import csv
 import hashlib
 import hmac
+import importlib
 import sqlite3
 import traceback
 from collections.abc import Iterator
@@ -276,6 +277,14 @@ def test_the_line_end_of_a_file_is_no_part_of_a_token(place: Place, monkeypatch:
     monkeypatch.setenv("SHOPIFY_SHOP_ACCESS_TOKEN", f" {token}\n")
     monkeypatch.setenv("SHOPIFY_SHOP_URL", f"{place.simulator.addresses.shopify_url}/SHOP")
     place.succeed("hard_sync", shop="SHOP")
+
+
+def test_the_receiver_too_takes_the_env_file_at_its_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text(f"HOTWAX_HOME={tmp_path / 'home'}\n")
+    monkeypatch.setattr(settings, "PROJECT", tmp_path)
+    monkeypatch.setenv("HOTWAX_HOME", "/nowhere")
+    importlib.reload(webhook)
+    assert settings.home() == tmp_path / "home"
 
 
 def test_a_schedule_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,9 +59,10 @@ def recent_change_delta(
 UPLOADS = {HARD_SYNC: "hard_sync_upload", RECENT: "recent_change_upload"}
 
 PREVIEW = """
-select product_id, facility_id, observed_quantity, target_quantity, delta
-from change
-order by abs(delta) desc, product_id, facility_id
+select coalesce(p.internal_name, c.product_id), c.facility_id, c.observed_quantity, c.target_quantity, c.delta
+from change as c
+left join product as p on p.product_id = c.product_id
+order by abs(c.delta) desc, c.product_id, c.facility_id
 limit 10
 """
 
@@ -167,7 +168,7 @@ def _preview(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     return {
         "by_size": bar_chart("Changes by units", [(name, by_size.get(size, 0)) for size, name in SIZES.items()]),
         "biggest_changes": markdown_table(("product", "facility", "Shopify shows", "we promise", "change"), biggest),
-        "by_facility": markdown_table(("facility", "changes", "units"), by_facility),
+        "by_facility": markdown_table(("facility", "changes", "net units"), by_facility),
     }
 
 
@@ -185,4 +186,5 @@ def _metadata(delta: Delta) -> dict[str, Any]:
         "sync_run_id": delta.sync_run_id,
         "left_out": markdown_table(("reason", "count"), list(delta.skipped.items())),
         **({"folder": dg.MetadataValue.path(folder)} if folder else {}),
+        **({"held": " ".join(delta.alarms.values())} if delta.alarms else {}),
     }

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import dotenv
 import duckdb
 from pydantic import Field
 
@@ -244,7 +243,7 @@ def inventory_explanation(config: ExplainLevel, warehouse: Warehouse) -> dg.Mate
 
 def main() -> int:
     """Explain in the terminal; 2 when there is nothing to explain."""
-    dotenv.load_dotenv(settings.PROJECT / ".env")
+    settings.load_env_file()
     arguments = dict(zip(("product", "facility_id", "as_of"), sys.argv[1:], strict=False))
     try:
         found = explain(ExplainLevel(**{name: value for name, value in arguments.items() if value}), Warehouse())
