@@ -194,6 +194,9 @@ def file_sensor(feed: Feed) -> dg.SensorDefinition:
                 ready, unsettled, refused = ready_files(source, session)
         except SftpUnavailable as error:
             return dg.SkipReason(str(error))
+        if not ready and not unsettled:
+            # what comes back as it was is something new
+            context.update_cursor(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}")
         if not ready:
             left = f" {len(refused)} are left: {'; '.join(list(refused)[:3])}: rename them." if refused else ""
             return dg.SkipReason(
@@ -201,7 +204,10 @@ def file_sensor(feed: Feed) -> dg.SensorDefinition:
             )
         if run := _in_progress(feed.job, context.instance):
             return dg.SkipReason(f"{len(ready)} files are ready; {feed.job} is running already (run {run}).")
-        return dg.RunRequest(run_key=_run_key(feed.config_id, [(f.path, f.size_bytes, f.modified_at) for f in ready]))
+        # a run before the first reference is refused; the next one need not wait for an hour
+        known = "" if _last_load(context.instance) else ":no reference"
+        files = [(f.path, f.size_bytes, f.modified_at) for f in ready]
+        return dg.RunRequest(run_key=_run_key(f"{feed.config_id}:{context.cursor or 0}{known}", files))
 
     return look
 

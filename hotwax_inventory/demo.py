@@ -253,10 +253,17 @@ def main() -> int:
     dagster_home.prepare()
     os.environ.setdefault("SFTP_STABLE_SECONDS", "0")
     os.environ.setdefault("WEBHOOK_CALLBACK_URL", callback_url(WEBHOOK_PORT))
-    ours = simulator.running(settings.home() / "simulator") is None
     say("The simulator (SFTP server and Shopify) is started …")
-    try:
+    with simulating():
         return demonstrate()
+
+
+@contextmanager
+def simulating() -> Iterator[None]:
+    """End the simulator afterwards, if it has not been running before."""
+    ours = simulator.running(settings.home() / "simulator") is None
+    try:
+        yield
     finally:
         addresses = simulator.running(settings.home() / "simulator")
         if ours and addresses is not None:

@@ -27,6 +27,12 @@ STOP_SECONDS = 15
 
 def main() -> int:
     dagster_home.prepare()
+    with demo.simulating():
+        return develop()
+
+
+def develop() -> int:
+    """All processes until Ctrl-C."""
     os.environ.setdefault("SFTP_STABLE_SECONDS", "5")
     is_simulated, reached = not os.environ.get("SFTP_HOST"), ""
     if is_simulated:

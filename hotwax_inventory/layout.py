@@ -28,11 +28,22 @@ class WarehouseTooOld(RuntimeError):
     """The warehouse was written by a version that nobody can have used."""
 
 
+class WarehouseUnusable(RuntimeError):
+    """The file of the warehouse cannot be opened, or is no warehouse."""
+
+
 def version_of(connection: duckdb.DuckDBPyConnection) -> int | None:
-    """The layout of an open warehouse; None when it is empty. Raises WarehouseTooNew, WarehouseTooOld."""
+    """The layout of an open warehouse; None when it is empty. Raises WarehouseTooNew, WarehouseTooOld, WarehouseUnusable."""
     try:
         version = connection.execute("select max(version) from warehouse_version").fetchall()[0][0]
     except duckdb.CatalogException:
+        if connection.execute("select count(*) from duckdb_tables() where database_name = 'warehouse'").fetchall() != [
+            (0,)
+        ]:
+            raise WarehouseUnusable(
+                "It has tables, and none of them is of hotwax_inventory: it is another program's. Set HOTWAX_HOME to a folder "
+                "of our own. Nothing was changed."
+            ) from None
         return None
     if version > tables.LAYOUT:
         raise WarehouseTooNew(

@@ -45,10 +45,9 @@ class Progress:
         self._said = now
         text = f"{self._what}: {self._shown(done)}"
         if self._total:
-            left = (now - self._started) * (self._total - done) / max(done, 1)
-            text += (
-                f" of {self._shown(self._total)} {self._named} ({100 * done // self._total} %), {_duration(left)} left"
-            )
+            text += f" of {self._shown(self._total)} {self._named} ({100 * done // self._total} %)"
+            if done:
+                text += f", {_duration((now - self._started) * (self._total - done) / done)} left"
         else:
             text += f" {self._named} so far"
         dg.get_dagster_logger().info(f"{text}.")

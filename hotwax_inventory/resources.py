@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from pydantic import PrivateAttr
 
 from hotwax_inventory import settings, tables
-from hotwax_inventory.layout import bring_up, create, version_of
+from hotwax_inventory.layout import WarehouseUnusable, bring_up, create, version_of
 from hotwax_inventory.sftp import SftpSession
 from hotwax_inventory.shopify import ShopifyClient
 
@@ -73,7 +73,8 @@ class Warehouse(dg.ConfigurableResource):
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """An open connection, alone; for several transactions in a row.
 
-        A warehouse of an earlier layout is brought up first. Raises WarehouseBusy, WarehouseTooNew, WarehouseTooOld."""
+        A warehouse of an earlier layout is brought up first. Raises WarehouseBusy, WarehouseUnusable, WarehouseTooNew,
+        WarehouseTooOld."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + self.wait_seconds
         with self._alone(deadline), ExitStack() as opened:
@@ -157,9 +158,12 @@ class Warehouse(dg.ConfigurableResource):
             try:
                 engine.execute(f"attach '{path}' as warehouse")
                 break
-            except duckdb.IOException as error:
-                if "lock" not in str(error):
-                    raise
+            except duckdb.Error as error:
+                if "Could not set lock" not in str(error):
+                    raise WarehouseUnusable(
+                        f"{self.path} cannot be opened: {str(error).splitlines()[0]} See that it is ours to read and write. If it "
+                        "is damaged, end all processes and put the last copy back, as README says under Restore."
+                    ) from error
                 if time.monotonic() > deadline:
                     raise WarehouseBusy(
                         f"Another program has {self.path} open ({error}). Close it there, then run this again."

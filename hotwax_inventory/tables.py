@@ -809,8 +809,8 @@ WORKLIST = Table(
         Column(
             "kind",
             "varchar",
-            "unmatched_item, unmapped_product, level_not_stocked, never_reset, file_held, file_failed, change_contested, "
-            "change_refused",
+            "unmatched_item, unmapped_product, level_not_stocked, never_reset, file_held, file_failed, delta_held, "
+            "change_contested, change_refused",
         ),
         Column("shop_id", "varchar", "Shopify shop", optional=True),
         Column("product_id", "varchar", "HotWax product id", optional=True),

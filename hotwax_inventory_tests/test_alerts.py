@@ -194,6 +194,17 @@ def test_a_tripped_guard_is_told_once_with_its_run(watch: Watch) -> None:
     assert "Grant it to the app in Shopify, then run this again." in post["message"]
 
 
+def test_a_run_whose_process_is_gone_is_told_as_any_other(watch: Watch) -> None:
+    instance = watch.place.instance
+    run = instance.create_run_for_job(defs.resolve_job_def("clean_up"), status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_failed(run)
+    watch.tick()
+    assert watch.tick() == "Nothing to tell."
+    (post,) = watch.webhook.posts
+    assert post["title"] == "clean_up failed"
+    assert "Its process has ended without a word: killed, or out of memory." in post["message"]
+
+
 def test_a_sensor_that_cannot_log_in_is_told_since_no_run_will_fail(
     watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

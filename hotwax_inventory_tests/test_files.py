@@ -134,11 +134,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
+def looked(place: Place, cursor: str | None = None) -> Any:
+    """What the sensor of the resets says of one look."""
+    sensor = defs.get_repository_def().get_sensor_def("import_inventory_files")
+    with dg.build_sensor_context(instance=place.instance, resources={"sftp": Sftp()}, cursor=cursor) as context:
+        return sensor.evaluate_tick(context)
+
+
 def tick(place: Place) -> dg.SkipReason | dg.RunRequest:
     """One tick of the sensor of the resets."""
-    sensor = defs.get_repository_def().get_sensor_def("import_inventory_files")
-    with dg.build_sensor_context(instance=place.instance, resources={"sftp": Sftp()}) as context:
-        found = sensor.evaluate_tick(context)
+    found = looked(place)
     if found.skip_message:
         return dg.SkipReason(found.skip_message)
     assert found.run_requests
@@ -160,6 +165,30 @@ def requested(place: Place) -> str:
 
 
 # --- which files, and where they go
+
+
+def test_before_there_is_a_reference_files_stay_where_they_are(empty_place: Place) -> None:
+    path = empty_place.put_reset("a.csv", f"{HEADER}TEE-S,43,10,501\n")
+    before = requested(empty_place)
+    assert "Run load_reference" in empty_place.failure(empty_place.run("import_inventory"))
+    assert path.exists()
+    assert empty_place.logs() == []
+    empty_place.succeed("load_reference")
+    assert requested(empty_place) != before
+    empty_place.succeed("import_inventory")
+    assert empty_place.logs() == [("a.csv", "finished", 1, 0, 0)]
+
+
+def test_a_file_that_comes_back_as_it_was_is_asked_for_again(place: Place) -> None:
+    path, cursor, keys = place.put_reset("a.csv", f"{HEADER}TEE-S,43,10,501\n"), None, []
+    for _ in range(2):
+        for _ in range(2):
+            found = looked(place, cursor)
+            keys += [request.run_key for request in found.run_requests or ()]
+        place.succeed("import_inventory")
+        cursor = looked(place, cursor).cursor
+        (path.parent / "archive" / "a.csv").rename(path)
+    assert [keys[0] == keys[1], keys[2] == keys[3], keys[1] == keys[2]] == [True, True, False]
 
 
 def test_a_taken_file_goes_to_the_archive_and_overwrites_nothing_there(served: Place) -> None:
@@ -271,20 +300,20 @@ NAMES = ("a.b.csv", "aXb.csv", "A.B.csv", "other.csv", "count[1].csv", "count1.c
     ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_the_run_takes_the_files_that_its_config_means(
-    empty_place: Place, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], taken: set[str]
+    place: Place, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], taken: set[str]
 ) -> None:
-    for name, value in empty_place.simulator.environment().items():
+    for name, value in place.simulator.environment().items():
         if name.startswith("SFTP_"):
             monkeypatch.setenv(f"NETSUITE_{name}", value)
     if "propertyResource" in config:
         monkeypatch.setenv("SFTP_HOST", "not.to.be.asked")
     for number, name in enumerate(NAMES):
-        empty_place.put_reset(name, reset(number))
-    empty_place.put("elsewhere/far.csv", reset(50))
+        place.put_reset(name, reset(number))
+    place.put("elsewhere/far.csv", reset(50))
     take(**config)
-    assert sorted(name for name, *_ in empty_place.logs()) == sorted(taken), "each once"
+    assert sorted(name for name, *_ in place.logs()) == sorted(taken), "each once"
     left = {*NAMES, "far.csv"} - taken
-    assert waiting(empty_place) | names_in(empty_place.sftp_directory / "elsewhere") == left
+    assert waiting(place) | names_in(place.sftp_directory / "elsewhere") == left
 
 
 def test_hotwax_spellings_of_the_parameters_are_understood_by_the_job(place: Place) -> None:

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from hotwax_inventory import layout, tables
-from hotwax_inventory.layout import WarehouseTooNew, WarehouseTooOld
+from hotwax_inventory.layout import WarehouseTooNew, WarehouseTooOld, WarehouseUnusable
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.tables import Column, Table
 from hotwax_inventory_tests.conftest import Place
@@ -99,6 +99,24 @@ def test_a_change_that_breaks_off_leaves_the_warehouse_as_it_was_and_the_next_ru
             earlier.rows("select 1")
     assert contents(Warehouse().path) == before
     assert earlier.rows("select version from warehouse_version") == [(tables.LAYOUT,)]
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "another program's"])
+def test_a_file_that_is_no_warehouse_is_named_and_left_as_it_is(empty_place: Place, kind: str) -> None:
+    path = Warehouse().path
+    path.parent.mkdir()
+    if kind == "another program's":
+        with duckdb.connect(str(path)) as connection:
+            connection.execute("create table orders as select 1 as id")
+    else:
+        path.write_text("" if kind == "empty" else "product_id,quantity\n")
+    before = path.read_bytes()
+    said = (
+        "Set HOTWAX_HOME to a folder of our own" if kind == "another program's" else "warehouse.duckdb cannot be opened"
+    )
+    with pytest.raises(WarehouseUnusable, match=said):
+        empty_place.rows("select 1")
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

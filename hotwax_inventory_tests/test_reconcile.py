@@ -17,7 +17,7 @@ from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.test_feeds import ADJUSTMENTS, DELTAS, KITS, RECEIPTS, RULES, at
-from hotwax_inventory_tests.test_publish import HEADER, calls, item, materialised, stocked
+from hotwax_inventory_tests.test_publish import HEADER, TARGETS, calls, item, materialised, stocked
 
 __all__ = ["stocked"]
 
@@ -287,6 +287,11 @@ def test_the_worklist_says_what_a_person_must_mend_and_a_spreadsheet_can_read_it
         "20 units may be promised",
     ]
     assert all(row["what_to_do"] for row in rows)
+    stocked.simulator.faults.clear()
+    for (sku, location), quantity in TARGETS.items():
+        stocked.simulator.shops.set_available("SHOP", item(stocked, sku), location, quantity)
+    stocked.succeed("hard_sync", shop="SHOP")
+    assert stocked.rows("select name from worklist where kind = 'change_refused'") == [], "somebody has done it by hand"
 
 
 def test_stock_that_is_not_the_sum_of_its_entries_is_not_published(stocked: Place) -> None:

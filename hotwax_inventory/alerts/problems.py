@@ -14,6 +14,7 @@ from dagster_shared.error import SerializableErrorInfo
 MOST_RUNS = 500
 MOST_TEXT = 2000
 OURS = re.compile(r"^hotwax_inventory[\w.]*: ")
+GONE = "Its process has ended without a word: killed, or out of memory. What it began is brought to its end by the next run."
 TOLD_OF_A_RUN = {
     dg.DagsterEventType.STEP_FAILURE,
     dg.DagsterEventType.RUN_FAILURE,
@@ -143,8 +144,9 @@ def _causes(run_id: str, instance: dg.DagsterInstance) -> Iterator[str]:
     if not said and not any(checks):
         for event in events:
             if event and event.event_type == dg.DagsterEventType.RUN_FAILURE:
-                error = event.job_failure_data.error
-                yield _sentence(error) if error else event.message or ""
+                # one that was marked as failed from outside, since its process is gone, has no data
+                error = event.job_failure_data.error if event.event_specific_data else None
+                yield _sentence(error) if error else f"{event.message or ''} {GONE}"
 
 
 def _failed_evaluations(run_id: str, instance: dg.DagsterInstance) -> list[dg.AssetCheckEvaluation]:

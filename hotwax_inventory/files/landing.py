@@ -42,6 +42,10 @@ class MissingFile(ValueError):
     """A path that the run was asked for is not on the server."""
 
 
+class NoReference(RuntimeError):
+    """There are files, and nothing yet that their rows could name."""
+
+
 @dataclass(frozen=True)
 class Source:
     """What a run wants from SFTP: directories and names, or exact paths; and how it came to be asked."""
@@ -90,7 +94,7 @@ def ready_files(source: Source, session: SftpSession) -> tuple[list[RemoteFile],
 def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehouse) -> Landing:
     """Fetch, register and archive every ready file of the source, oldest first; waits once for files that need a second look.
 
-    Raises MissingFile for a path that is not there, SftpUnavailable, SftpRefused, DiskNearlyFull."""
+    Raises MissingFile for a path that is not there, NoReference, SftpUnavailable, SftpRefused, DiskNearlyFull."""
     landing = Landing()
     log = dg.get_dagster_logger()
     _remove_what_killed_runs_left(_landing_folder(source.config_id))
@@ -103,6 +107,11 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
             time.sleep(settings.sftp_stable_seconds())
             ready, unsettled, landing.refused = ready_files(source, session)
         landing.left |= dict.fromkeys(unsettled, "still changing")
+        if ready and not has_reference(warehouse):
+            raise NoReference(
+                f"{len(ready)} files stay on SFTP: there is no product or no facility yet, so that all their rows would be "
+                "refused. Run load_reference, which loads the CSVs of HOTWAX_REFERENCE_DIR; then run this again."
+            )
         ready.sort(key=lambda file: (effective_at(file)[0], file.name))
         for start in range(0, len(ready), FILES_PER_REGISTRATION):
             if start:
@@ -114,6 +123,12 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
             landing.refused |= _archive(source, [file.remote for file in landed], run_id, session, warehouse)
         landing.left |= landing.refused
     return landing
+
+
+def has_reference(warehouse: Warehouse) -> bool:
+    """Whether there are products and facilities for rows to name. Raises WarehouseBusy."""
+    with warehouse.transaction() as connection:
+        return connection.execute("select exists (from product) and exists (from facility)").fetchall()[0][0]
 
 
 def effective_at(file: RemoteFile) -> tuple[datetime, datetime | None]:

@@ -37,7 +37,8 @@ def run_import(
 ) -> FeedRun:
     """Land the files that the config asks for, then import every pending file of its config id.
 
-    `imports` are the kinds of file that the feed brings; a file is of the last of these whose columns it has."""
+    `imports` are the kinds of file that the feed brings; a file is of the last of these whose columns it has. Raises NoReference,
+    DiskNearlyFull."""
     feed, source, log = imports[0].feed, config.source(imports[0].feed), dg.get_dagster_logger()
     for name, reason in _meaningless(config, imports):
         log.warning(f"{name} means nothing to {feed.job}: {reason}.")

@@ -121,7 +121,7 @@ def failures(imported: Sequence[Imported]) -> list[Imported]:
 
 def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) -> list[dg.AssetCheckResult]:
     """The checks of a run; `refused_rows` are the first of them as (file, line, column, reason, row)."""
-    refused = sum(file.refused for file in done.imported)
+    refused, rows = sum(file.refused for file in done.imported), sum(file.rows for file in done.imported)
     hollow = [file.file_name for file in done.imported if not file.rows and not file.failure]
     notes = [f"{file.file_name}: {file.note}" for file in done.imported if file.note]
     failed, left = failures(done.imported), done.landing.refused
@@ -131,7 +131,12 @@ def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) ->
             check_name="rows_accepted",
             passed=not (refused or hollow or notes),
             severity=dg.AssetCheckSeverity.WARN,
-            description=" ".join([*([_refused(refused, refused_rows)] if refused else []), *notes])
+            description=" ".join(
+                [
+                    *([_refused(refused, rows, refused_rows)] if refused else []),
+                    *notes,
+                ]
+            )
             or (f"Without rows: {', '.join(hollow)}." if hollow else None),
             metadata={"rows_refused": refused, "files_without_rows": hollow},
         ),
@@ -140,7 +145,7 @@ def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) ->
             check_name="content_is_new",
             passed=not done.landing.duplicates,
             severity=dg.AssetCheckSeverity.WARN,
-            description="The same content came before; it was not applied again." if done.landing.duplicates else None,
+            description=_repeated(done.landing.duplicates) if done.landing.duplicates else None,
             metadata={"duplicates": done.landing.duplicates},
         ),
         dg.AssetCheckResult(
@@ -160,13 +165,22 @@ def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) ->
     ]
 
 
-def _refused(count: int, rows: Sequence[Sequence[Any]]) -> str:
+def _repeated(paths: Sequence[str]) -> str:
+    """Which files repeat a content, and what to do with them."""
+    more = f" and {len(paths) - MOST_EXAMPLES:,} more" if len(paths) > MOST_EXAMPLES else ""
+    return (
+        f"The same content came before: {', '.join(paths[:MOST_EXAMPLES])}{more}. It was not applied again; data_manager_log names "
+        "the file that was. Where it is meant once more, put it back and import its path with allow_duplicate_content."
+    )
+
+
+def _refused(count: int, total: int, rows: Sequence[Sequence[Any]]) -> str:
     """How many rows were refused, the first of them, and what to do with them."""
     first = "; ".join(
         f"{name} line {line}: {reason[:MOST_CHARACTERS]}" for name, line, _, reason, _ in rows[:MOST_EXAMPLES]
     )
     return (
-        f"{count:,} rows were refused, all others are applied. First: {first}. They stand in data_manager_error and in the "
+        f"{count:,} of {total:,} rows were refused. First: {first}. They stand in data_manager_error and in the "
         "failed-records file beside the landed one: mend them there and put that file on SFTP."
     )
 
@@ -174,8 +188,8 @@ def _refused(count: int, rows: Sequence[Sequence[Any]]) -> str:
 def markdown_table(
     names: Sequence[str], rows: Sequence[Sequence[object]], most_lines: int = MOST_LINES
 ) -> dg.MarkdownMetadataValue:
-    """A bounded Markdown table; what comes from files is shown as code, so that it cannot be markup."""
-    return dg.MetadataValue.md(table(names, rows, markdown_cell, most_lines))
+    """A bounded Markdown table, or the word none; what comes from files is shown as code, so that it cannot be markup."""
+    return dg.MetadataValue.md(table(names, rows, markdown_cell, most_lines) if rows else "none")
 
 
 def table(

@@ -164,6 +164,8 @@ def _nothing_made(asset: str, alarms: dict[str, str]) -> dg.MaterializeResult:
 def _preview(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     """What the temporary table `change` would do, in tables and a picture."""
     biggest, by_facility = (connection.execute(sql).fetchall() for sql in (PREVIEW, BY_FACILITY))
+    if not biggest:
+        return {}
     by_size = dict(connection.execute(BY_SIZE, {"sizes": list(SIZES)}).fetchall())
     return {
         "by_size": bar_chart("Changes by units", [(name, by_size.get(size, 0)) for size, name in SIZES.items()]),

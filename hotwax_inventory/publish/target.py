@@ -10,6 +10,7 @@ from pydantic import Field
 from hotwax_inventory.imports.shops import Shop
 from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.run_config import HotwaxConfig, choice
+from hotwax_inventory.settings import LONGEST
 
 # What Shopify takes as a quantity of a level (Shopify reference, section 10).
 MOST_UNITS = 1_000_000_000
@@ -70,7 +71,7 @@ class RecentPublication(Publication):
 
     include_all: bool = Field(False, description="true: every product, whether it has moved or not")
     buffer_minutes: int = Field(
-        0, description="look back so many minutes further than the newest watermark of the shop", ge=0
+        0, description="look back so many minutes further than the newest watermark of the shop", ge=0, le=LONGEST
     )
     bufferTime: int | None = Field(None, description="HotWax's spelling of buffer_minutes")
     buffertime: int | None = Field(None, description="HotWax's other spelling of buffer_minutes")

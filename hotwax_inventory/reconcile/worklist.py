@@ -130,6 +130,15 @@ where c.outcome in ('contested', 'permanent')
             and n.sync_run_id > c.sync_run_id
             and n.outcome is not null
     )
+    -- where a later sync has looked at every level and found nothing to change there, it is mended
+    and not exists (
+        from sync_run as r
+        where r.shop_id = c.shop_id
+            and r.sync_run_id > c.sync_run_id
+            and r.job = 'hard_sync'
+            and r.status_id = 'finished'
+            and json_extract_string(r.parameters, 'include_all')::boolean
+    )
 """
 
 # The newest delta of a shop, where a guard has tripped and nobody has approved it; a later one overtakes it.
