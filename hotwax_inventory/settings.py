@@ -68,12 +68,12 @@ def load_env_file() -> None:
 
 def home() -> Path:
     """The folder of the warehouse, the landing area, the outbox and the webhook inbox."""
-    return Path(os.environ.get("HOTWAX_HOME") or PROJECT / "data").resolve()
+    return Path(os.environ.get("HOTWAX_HOME") or PROJECT / "data").expanduser().resolve()
 
 
 def reference_dir() -> Path:
     """The folder of the reference CSVs."""
-    return Path(os.environ.get("HOTWAX_REFERENCE_DIR") or PROJECT / "data" / "reference").resolve()
+    return Path(os.environ.get("HOTWAX_REFERENCE_DIR") or PROJECT / "data" / "reference").expanduser().resolve()
 
 
 def scratch_dir() -> Path:

@@ -105,7 +105,7 @@ def test_the_past_is_the_fold_of_what_took_effect_until_then_beside_what_was_kno
         minimum = 0 if hour < 1 else 4
         assert f"{promised} may be promised: ATP {atp}, minimum stock {minimum}." in text
         assert "Nothing had been posted by then." in text
-        assert "What was sent to Shopify\n\nNothing was ever sent." in text
+        assert "What was sent to Shopify\n\nNothing was sent until then." in text
     text = explained(history, product="TEE-S", facility_id="BROADWAY", as_of=at(3.5).isoformat())
     assert lines(text, "Ledger")[1][1].endswith("late.csv"), "in order of effect, not of arrival"
     now = datetime.now(UTC)

@@ -43,13 +43,13 @@ order by levels desc, cause
 
 LEVELS = """
 select coalesce(p.internal_name, d.product_id), d.product_id, d.facility_id, d.target_quantity, d.observed_quantity,
-    d.current_quantity, d.difference, d.cause, d.error_code, d.oversold_quantity, d.since
+    d.current_quantity, d.difference, d.oversold_quantity, d.since, d.cause, d.error_code
 from inventory_drift as d
 left join product as p on p.product_id = d.product_id
 where d.shop_id = $shop_id
 order by d.oversold_quantity desc, abs(d.difference) desc, abs(d.observed_quantity - d.target_quantity) desc, d.product_id
 """
-COLUMNS = "SKU, product, facility, we promise, showed, shows now, difference, cause, Shopify's code, oversold, since"
+COLUMNS = "SKU, product, facility, we promise, showed, shows now, difference, oversold, since, cause, Shopify's code"
 
 # so many days, where there is one report a day
 MOST_REPORTS = 14

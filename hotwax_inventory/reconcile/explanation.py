@@ -233,6 +233,7 @@ def inventory_explanation(config: ExplainLevel, warehouse: Warehouse) -> dg.Mate
     found = explain(config, warehouse)
     return dg.MaterializeResult(
         metadata={
+            "asked": found.title,
             "explanation": dg.MetadataValue.md(found.render(markdown_cell)),
             "ledger_csv": dg.MetadataValue.path(str(found.ledger_csv)),
             "dagster/row_count": found.numbers["ledger_entries"],

@@ -85,7 +85,7 @@ COMPONENTS = Question(
 )
 SHOPS = Question(
     "What Shopify showed when it was last read",
-    "Beside what it last had from us.",
+    "Beside what it last had from us; both are as of now.",
     "shop, location, item, we promise, Shopify shows, on hand, changed at, read at, last published, published at, note",
     """
     select
@@ -116,6 +116,8 @@ SHOPS = Question(
         and o.product_id = (select product_id from asked)
         and o.facility_group_id = (select facility_group_id from asked)
         and o.product_store_id = s.product_store_id
+    where m.shop_id is not null
+        or not exists (from shopify_shop_location where facility_id = (select facility_id from asked))
     order by s.shop_id
     """,
     if_empty="There is no shop.",
@@ -134,5 +136,5 @@ SENT = Question(
         and r.created_at {UNTIL}
     order by c.sync_run_id desc
     """,
-    if_empty="Nothing was ever sent.",
+    if_empty="Nothing was sent until then.",
 )
