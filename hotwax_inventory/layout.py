@@ -20,6 +20,9 @@ VALUES = {
 }
 
 
+OTHERS = "select count(*) from duckdb_tables() where database_name = current_database() and not internal"
+
+
 class WarehouseTooNew(RuntimeError):
     """The warehouse was written by a newer version of this project."""
 
@@ -37,12 +40,11 @@ def version_of(connection: duckdb.DuckDBPyConnection) -> int | None:
     try:
         version = connection.execute("select max(version) from warehouse_version").fetchall()[0][0]
     except duckdb.CatalogException:
-        if connection.execute("select count(*) from duckdb_tables() where database_name = 'warehouse'").fetchall() != [
-            (0,)
-        ]:
+        (others,) = connection.execute(OTHERS).fetchall()[0]
+        if others:
             raise WarehouseUnusable(
-                "It has tables, and none of them is of hotwax_inventory: it is another program's. Set HOTWAX_HOME to a folder "
-                "of our own. Nothing was changed."
+                f"The warehouse has {others} tables, and no version: it is another program's. Set HOTWAX_HOME to a folder of our "
+                "own. Nothing was changed."
             ) from None
         return None
     if version > tables.LAYOUT:

@@ -184,11 +184,14 @@ def test_a_file_that_comes_back_as_it_was_is_asked_for_again(place: Place) -> No
     for _ in range(2):
         for _ in range(2):
             found = looked(place, cursor)
+            cursor = found.cursor
             keys += [request.run_key for request in found.run_requests or ()]
         place.succeed("import_inventory")
         cursor = looked(place, cursor).cursor
         (path.parent / "archive" / "a.csv").rename(path)
     assert [keys[0] == keys[1], keys[2] == keys[3], keys[1] == keys[2]] == [True, True, False]
+    seen = place.instance.fetch_observations(dg.AssetKey("reset_inventory_files"), limit=9).records
+    assert [record.asset_observation.metadata["files"].value for record in seen if record.asset_observation] == [1, 1]
 
 
 def test_a_taken_file_goes_to_the_archive_and_overwrites_nothing_there(served: Place) -> None:

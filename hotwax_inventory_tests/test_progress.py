@@ -68,7 +68,7 @@ def test_the_asset_pages_say_what_moved_where_and_why_and_how_long_it_took(place
     ledger = place.told("inventory_item_detail")
     assert "| `BROADWAY` | 1 | 2 | 2 |" in ledger["by_facility"]
     assert "| `VAR_EXT_RESET` | 2 | 7 | 7 |" in ledger["by_reason"]
-    assert "| `10001` | `WAREHOUSE` | 0 | 5 | 5 | `VAR_EXT_RESET` | 1 | 2 |" in ledger["biggest_changes"]
+    assert "| `TEE-S` | `WAREHOUSE` | 0 | 5 | 5 | `VAR_EXT_RESET` | 1 | 2 |" in ledger["biggest_changes"]
     place.succeed("hard_sync", shop="SHOP")
     assert place.told("hard_sync_delta")["by_size"].startswith("![Changes by units: ≤ -100: 0, ")
     ((item, location),) = place.rows("select shopify_inventory_item_id, shopify_location_id from sync_change")

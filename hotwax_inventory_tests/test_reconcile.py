@@ -260,6 +260,8 @@ def test_the_worklist_says_what_a_person_must_mend_and_a_spreadsheet_can_read_it
     stocked.put_reset("broken.csv", "no,such,columns\n1,2,3\n")
     stocked.put_reset("zeros.csv", HEADER + "".join(f",{f},0,{p}\n" for f in (43, 116, 281) for p in (501, 502, 503)))
     assert not stocked.run("import_inventory").success
+    stocked.put_reset("broken.csv", "no,such,columns\n1,2,4\n")
+    assert not stocked.run("import_inventory").success
     stocked.simulator.faults.add(
         Fault("inventoryAdjustQuantities", "user_error", at_call=0, value="NON_MUTABLE_INVENTORY_ITEM")
     )

@@ -150,9 +150,11 @@ def _look(path: Path) -> _Look:
                     decoder.decode(block, final=len(block) < BLOCK_BYTES)
                 except UnicodeDecodeError:
                     encoding, plain = "cp1252", False
-            plain = plain and _is_plain(last + block)
+            joined = last + block
+            plain = plain and _is_plain(joined)
             lines += block.count(b"\n")
-            returns += (last[-1:] + block).count(b"\r\n") if b"\r" in last + block else 0
+            if b"\r" in joined:
+                returns += joined.count(b"\r\n") - (last == b"\r\n")
             odd = odd or b"\t" in block or b"\xc2\xa0" in block
             quoted = quoted or b'"' in block
             unended = _unended(block, unended) if plain else 0

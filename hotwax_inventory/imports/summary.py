@@ -1,5 +1,6 @@
 """What a run says of the files that it imported: metadata for the asset page, and checks that a person sees."""
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +20,7 @@ from hotwax_inventory.tables import Table
 MOST_LINES = 20
 MOST_EXAMPLES = 3
 MOST_CHARACTERS = 200
+MARKUP = re.compile(r"[\\`*_<>\[\]|#~]")
 
 
 class FilesFailed(Exception):
@@ -217,6 +219,11 @@ def plain_cell(value: object) -> str:
         case UUID():
             return str(value)[:8]
     return "".join(c if c.isprintable() else " " for c in str(value))[:MOST_CHARACTERS]
+
+
+def markdown_text(text: str) -> str:
+    """A sentence with names from files as Markdown, in which they are no markup."""
+    return MARKUP.sub(r"\\\g<0>", text)
 
 
 def markdown_cell(value: object) -> str:

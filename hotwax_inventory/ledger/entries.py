@@ -267,21 +267,27 @@ order by count(*) desc, {by}
 MOVED_COLUMNS = ("entries", "QOH units", "ATP units")
 
 BIGGEST = """
+with biggest as (
+    select *
+    from inventory_item_detail
+    where log_id in (select unnest($log_ids))
+    order by abs(available_to_promise_diff) desc, seq
+    limit 10
+)
 select
-    product_id,
-    facility_id,
-    last_available_to_promise - available_to_promise_diff,
-    last_available_to_promise,
-    available_to_promise_diff,
-    reason_enum_id,
-    log_id,
-    line_number
-from inventory_item_detail
-where log_id in (select unnest($log_ids))
-order by abs(available_to_promise_diff) desc, seq
-limit 10
+    coalesce(p.internal_name, b.product_id),
+    b.facility_id,
+    b.last_available_to_promise - b.available_to_promise_diff,
+    b.last_available_to_promise,
+    b.available_to_promise_diff,
+    b.reason_enum_id,
+    b.log_id,
+    b.line_number
+from biggest as b
+left join product as p on p.product_id = b.product_id
+order by abs(b.available_to_promise_diff) desc, b.seq
 """
-BIGGEST_COLUMNS = ("product", "facility", "ATP before", "ATP after", "change", "reason", "log_id", "line")
+BIGGEST_COLUMNS = ("SKU", "facility", "ATP before", "ATP after", "change", "reason", "log_id", "line")
 
 
 @dg.multi_asset(

@@ -169,7 +169,7 @@ def _preview(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     by_size = dict(connection.execute(BY_SIZE, {"sizes": list(SIZES)}).fetchall())
     return {
         "by_size": bar_chart("Changes by units", [(name, by_size.get(size, 0)) for size, name in SIZES.items()]),
-        "biggest_changes": markdown_table(("product", "facility", "Shopify shows", "we promise", "change"), biggest),
+        "biggest_changes": markdown_table(("SKU", "facility", "Shopify shows", "we promise", "change"), biggest),
         "by_facility": markdown_table(("facility", "changes", "net units"), by_facility),
     }
 

@@ -15,7 +15,7 @@ import duckdb
 from pydantic import Field
 
 from hotwax_inventory import settings, tables
-from hotwax_inventory.imports.summary import markdown_cell, plain_cell, table
+from hotwax_inventory.imports.summary import markdown_cell, markdown_text, plain_cell, table
 from hotwax_inventory.publish.target import narrow
 from hotwax_inventory.reconcile import provenance, terms
 from hotwax_inventory.reconcile.export import write_csv
@@ -59,9 +59,10 @@ class Explanation:
     # what every row says, since it was asked for
     given: frozenset[object]
 
-    def render(self, cell: Callable[[object], str]) -> str:
-        """The whole as Markdown, with values as `cell` renders them; columns that say nothing are left out."""
-        parts = [f"# {self.title}", self.sentence]
+    def render(self, cell: Callable[[object], str], text: Callable[[str], str] = str) -> str:
+        """The whole as Markdown, with values as `cell` and sentences as `text` renders them. Columns that say nothing are left
+        out."""
+        parts = [f"# {text(self.title)}", text(self.sentence)]
         for question, rows in self.answers.items():
             if rows:
                 names = question.columns.split(", ")
@@ -234,7 +235,7 @@ def inventory_explanation(config: ExplainLevel, warehouse: Warehouse) -> dg.Mate
     return dg.MaterializeResult(
         metadata={
             "asked": found.title,
-            "explanation": dg.MetadataValue.md(found.render(markdown_cell)),
+            "explanation": dg.MetadataValue.md(found.render(markdown_cell, markdown_text)),
             "ledger_csv": dg.MetadataValue.path(str(found.ledger_csv)),
             "dagster/row_count": found.numbers["ledger_entries"],
             **found.numbers,

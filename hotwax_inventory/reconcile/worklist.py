@@ -105,7 +105,7 @@ where l.status_id = 'held'
         where n.config_id = l.config_id
             and n.file_name = l.file_name
             and n.log_id > l.log_id
-            and n.status_id in ('finished', 'finished_with_errors')
+            and n.status_id <> 'duplicate'
     )
 """
 
