@@ -103,9 +103,21 @@ where shop_id = $shop_id
     )
 """
 
-# product_id, facility_id, shopify_location_id, target_quantity (units), changed_seq. What we have put on sale and is no more: a
-# product at the aggregate location that no facility of the same channel has any longer, a kit where it can no longer be made.
-TARGET = """
+# What a level last had from us, with the product that it is of, where somewhere there is something to count of it.
+PUBLISHED = """
+select p.product_id, l.facility_id, l.shopify_location_id, p.changed_seq, h.sync_run_id
+from published_location as l
+join published_level as h on h.shop_id = $shop_id and h.shopify_location_id = l.shopify_location_id and h.quantity > 0
+join shopify_shop_product as p
+    on p.shop_id = $shop_id and p.shopify_inventory_item_id = h.shopify_inventory_item_id
+semi join (select product_id from inventory_item union all select product_id from kit_inventory) as k
+    on k.product_id = p.product_id
+"""
+KITS = "select product_id from product where product_type_id = 'MARKETING_PKG_PICK'"
+
+# product_id, facility_id, shopify_location_id, target_quantity (units), changed_seq. What we have put on sale and is no more is 0:
+# a product at the aggregate location that no facility of the same channel has any longer, a kit where it can no longer be made.
+TARGET = f"""
 select
     a.product_id,
     l.facility_id,
@@ -126,28 +138,21 @@ join online_atp as o
     on o.facility_group_id = $facility_group_id and o.product_store_id = $product_store_id
 where l.facility_id = '_NA_'
 union all
-select p.product_id, l.facility_id, l.shopify_location_id, 0 as target_quantity, p.changed_seq
-from published_location as l
-join published_level as h on h.shop_id = $shop_id and h.shopify_location_id = l.shopify_location_id and h.quantity > 0
+select h.product_id, h.facility_id, h.shopify_location_id, 0 as target_quantity, h.changed_seq
+from ({PUBLISHED}) as h
 join sync_run as r on r.sync_run_id = h.sync_run_id
-join shopify_shop_product as p
-    on p.shop_id = $shop_id and p.shopify_inventory_item_id = h.shopify_inventory_item_id
-semi join (select product_id from inventory_item union all select product_id from kit_inventory) as k
-    on k.product_id = p.product_id
+anti join online_atp as o
+    on o.product_id = h.product_id and o.facility_group_id = $facility_group_id and o.product_store_id = $product_store_id
+where h.facility_id = '_NA_' and json_extract_string(r.parameters, 'facility_group_id') = $facility_group_id
+union all
+select h.product_id, h.facility_id, h.shopify_location_id, 0 as target_quantity, h.changed_seq
+from ({PUBLISHED}) as h
 anti join (
-    select product_id, '_NA_' as facility_id
-    from online_atp
-    where facility_group_id = $facility_group_id and product_store_id = $product_store_id
-    union all
     select product_id, facility_id
     from facility_atp
-) as promised
-    on promised.product_id = p.product_id and promised.facility_id = l.facility_id
-where if(
-    l.facility_id = '_NA_',
-    json_extract_string(r.parameters, 'facility_group_id') = $facility_group_id,
-    p.product_id in (select product_id from product where product_type_id = 'MARKETING_PKG_PICK')
-)
+    where product_id in ({KITS})
+) as a on a.product_id = h.product_id and a.facility_id = h.facility_id
+where h.facility_id <> '_NA_' and h.product_id in ({KITS})
 """
 
 
