@@ -206,9 +206,8 @@ def file_sensor(feed: Feed) -> dg.SensorDefinition:
             return dg.SkipReason(f"{len(ready)} files are ready; {feed.job} is running already (run {run}).")
         # a run before the first reference is refused; the next one need not wait for an hour
         known = "" if _last_load(context.instance) else ":no reference"
-        empty_at = (context.cursor or "0").partition(" ")[0]
         files = [(f.path, f.size_bytes, f.modified_at) for f in ready]
-        return _request(feed.files_asset, _run_key(f"{feed.config_id}:{empty_at}{known}", files), len(files), context)
+        return _request(feed.files_asset, f"{feed.config_id}{known}", files, context)
 
     return look
 
@@ -229,11 +228,14 @@ def _receiving(instance: dg.DagsterInstance) -> str | None:
     return None
 
 
-def _request(asset: str, run_key: str, count: int, context: dg.SensorEvaluationContext) -> dg.RunRequest:
+def _request(
+    asset: str, name: str, files: Sequence[tuple[str, int, float]], context: dg.SensorEvaluationContext
+) -> dg.RunRequest:
     """A run for files that wait. That they were seen is an observation of the external asset where they lie, once a key."""
     since, _, last = (context.cursor or "0").partition(" ")
+    run_key = _run_key(f"{name}:{since}", files)
     if run_key != last:
-        context.instance.report_runless_asset_event(dg.AssetObservation(asset, metadata={"files": count}))
+        context.instance.report_runless_asset_event(dg.AssetObservation(asset, metadata={"files": len(files)}))
         context.update_cursor(f"{since} {run_key}")
     return dg.RunRequest(run_key=run_key)
 
@@ -285,8 +287,7 @@ def import_webhook_updates_files(context: dg.SensorEvaluationContext) -> dg.RunR
         return dg.SkipReason(
             f"{len(waiting)} files are waiting; import_webhook_updates is running already (run {run})."
         )
-    run_key = _run_key(inbox.CONFIG_ID, [(path.name, 0, 0) for path in waiting])
-    return _request("webhook_inbox", run_key, len(waiting), context)
+    return _request("webhook_inbox", inbox.CONFIG_ID, [(path.name, 0, 0) for path in waiting], context)
 
 
 @dg.sensor(

@@ -14,7 +14,7 @@ import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.rows import BadFile, Text, fields_relation, read_text
-from hotwax_inventory.imports.shop_products import match_products
+from hotwax_inventory.imports.shop_products import ITEMS_MOVED, match_products
 from hotwax_inventory.resources import Warehouse, require_free_disk
 
 # How yes and no are written; the numbers understand all of these.
@@ -121,16 +121,14 @@ anti join staged using (order_id, order_item_seq_id)
 """
 
 # An order item that stands elsewhere now, or is of another product, leaves the queue that it was in.
-QUEUE_MOVED = """
-update shopify_shop_product
-set changed_seq = (select last_value + 1 from sequence)
-where product_id in (
+QUEUE_MOVED = ITEMS_MOVED.format(
+    products="""
     select r.product_id
     from replaced as r
     join virtual_queue_item as q using (order_id, order_item_seq_id)
     where (q.product_id, q.facility_id, q.product_store_id) <> (r.product_id, r.facility_id, r.product_store_id)
-)
 """
+)
 
 # A location that shows another facility's stock now moves all items that have a level there.
 LOCATION_MOVED = """

@@ -37,6 +37,13 @@ select product_id, shopify_inventory_item_id, 'csv'
 from stated
 """
 
+# The items of `{products}` in all shops count as moved, where no row of the products themselves can say so.
+ITEMS_MOVED = """
+update shopify_shop_product
+set changed_seq = (select last_value + 1 from sequence)
+where product_id in ({products})
+"""
+
 UNMATCHED_CHECK = dg.AssetCheckSpec(
     "few_items_are_unmatched",
     asset="shopify_shop_product",

@@ -9,6 +9,7 @@ import duckdb
 from pydantic import Field
 
 from hotwax_inventory import settings, tables
+from hotwax_inventory.imports.shop_products import ITEMS_MOVED
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.run_config import HotwaxConfig
 
@@ -79,16 +80,14 @@ when not matched then insert
 """
 
 # A row that goes says no more that the kit has moved, so its items in the shops do.
-BEREFT = """
-update shopify_shop_product
-set changed_seq = (select last_value + 1 from sequence)
-where product_id in (
+BEREFT = ITEMS_MOVED.format(
+    products="""
     select k.product_id
     from kit_inventory as k
     anti join made using (product_id, facility_id)
     where k.product_id in (select product_id from affected)
-)
 """
+)
 
 GONE = """
 delete from kit_inventory
