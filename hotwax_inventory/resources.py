@@ -30,6 +30,8 @@ ENGINE: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": MEMORY_LIMIT,
     # the newest layout of the file is smaller and faster to write; duckdb is pinned, so nobody older has to read it
     "storage_compatibility_version": "latest",
+    # what stands twice in a query is cheaper computed twice than kept, where it is as large as a table
+    "disabled_optimizers": "common_subplan",
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }

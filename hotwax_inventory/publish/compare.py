@@ -39,8 +39,8 @@ class Live:
     left_out: dict[str, int]
 
 
-# Every level that has a target, as numbers only: it is the largest thing made here. In the recent job only what was read live
-# counts. `has_moved`: our own number, or the mapping, is newer than the watermark.
+# Every level that has a target: those that {kept} says, and one row for all others, of which only `levels`, how many they are, is
+# kept. In the recent job only what was read live counts. `has_moved`: our own number, or the mapping, is newer than the watermark.
 COMPARED = f"""
 create or replace temp table compared as
 with target as ({TARGET}),
@@ -57,25 +57,47 @@ shown as (
 published as (
     select shopify_inventory_item_id, shopify_location_id, quantity
     from published_level
-    where shop_id = $shop_id and $is_from_published
+    where shop_id = $shop_id
+),
+level as (
+    select
+        l.shopify_inventory_item_id,
+        l.shopify_location_id,
+        t.target_quantity,
+        l.available as observed_quantity,
+        b.quantity as published_quantity,
+        t.target_quantity - if($is_from_published, coalesce(b.quantity, l.available), l.available) as delta,
+        t.changed_seq > $since or p.changed_seq > $since as has_moved
+    from shown as l
+    join shopify_shop_product as p
+        on p.shop_id = $shop_id and p.shopify_inventory_item_id = l.shopify_inventory_item_id
+    join target as t
+        on t.product_id = p.product_id and t.shopify_location_id = l.shopify_location_id
+    left join published as b
+        on b.shopify_inventory_item_id = l.shopify_inventory_item_id and b.shopify_location_id = l.shopify_location_id
+    where l.available is not null
 )
 select
-    l.shopify_inventory_item_id,
-    l.shopify_location_id,
-    t.target_quantity,
-    l.available as observed_quantity,
-    t.target_quantity - coalesce(b.quantity, l.available) as delta,
-    b.quantity is not null as was_published,
-    t.changed_seq > $since or p.changed_seq > $since as has_moved
-from shown as l
-join shopify_shop_product as p
-    on p.shop_id = $shop_id and p.shopify_inventory_item_id = l.shopify_inventory_item_id
-join target as t
-    on t.product_id = p.product_id and t.shopify_location_id = l.shopify_location_id
-left join published as b
-    on b.shopify_inventory_item_id = l.shopify_inventory_item_id and b.shopify_location_id = l.shopify_location_id
-where l.available is not null
+    if(is_kept, shopify_inventory_item_id, null) as shopify_inventory_item_id,
+    if(is_kept, shopify_location_id, null) as shopify_location_id,
+    if(is_kept, target_quantity, null) as target_quantity,
+    if(is_kept, observed_quantity, null) as observed_quantity,
+    if(is_kept, delta, null) as delta,
+    count(*) as levels
+from (select *, coalesce({{kept}}, false) as is_kept from level)
+group by all
 """
+
+HAS_MOVED = "has_moved"
+# What is to be changed, and what Shopify confirms by showing it: with `shopify` where something else was published last, with
+# `last_published` where nothing was. Of the one the delta is not 0, of the other it is.
+IS_NEWS = """(
+    (has_moved and delta <> 0)
+    or (
+        target_quantity = observed_quantity
+        and if($is_from_published, published_quantity is null, published_quantity <> target_quantity)
+    )
+)"""
 
 # What Shopify takes as a quantity, and as a change of one.
 IS_IN_RANGE = f"target_quantity between -{MOST_UNITS} and {MOST_UNITS} and abs(delta) <= {2 * MOST_UNITS}"
@@ -95,11 +117,9 @@ from compared as c
 join shopify_shop_product as p
     on p.shop_id = $shop_id and p.shopify_inventory_item_id = c.shopify_inventory_item_id
 join published_location as l on l.shopify_location_id = c.shopify_location_id
-where c.has_moved and c.delta <> 0 and {IS_IN_RANGE}
+where c.delta <> 0 and {IS_IN_RANGE}
 """
 
-# A level that shows our number is confirmed by that: with `shopify` those that were published as something else, with
-# `last_published` those that were never published.
 CONFIRMED_AGAIN = """
 update published_level as p
 set quantity = c.target_quantity, sync_run_id = $sync_run_id, published_at = current_timestamp
@@ -107,8 +127,7 @@ from compared as c
 where p.shop_id = $shop_id
     and p.shopify_inventory_item_id = c.shopify_inventory_item_id
     and p.shopify_location_id = c.shopify_location_id
-    and c.target_quantity = c.observed_quantity
-    and p.quantity <> c.target_quantity
+    and c.delta = 0
 """
 CONFIRMED_FIRST = """
 insert into published_level by name
@@ -120,7 +139,7 @@ select
     $sync_run_id as sync_run_id,
     current_timestamp as published_at
 from compared
-where target_quantity = observed_quantity and not was_published
+where delta = 0
 """
 
 # Levels by what keeps them from being compared; the rest has a target, or `nothing_promised` counts it: its item is matched
@@ -160,10 +179,10 @@ def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection
     not_matched = 0 if job == RESTOCK else moved_and_not_matched(scope.shop.shop_id, since, connection)
     if not narrow_to_moved(scope.shop.shop_id, job, since, connection):
         return ToRead([], upto_seq, _named({"product_not_matched": not_matched}))
-    compare_levels(scope, since, [], {}, False, connection)
+    compare_levels(scope, since, HAS_MOVED, connection)
     levels = connection.execute(
         "select l.shopify_inventory_level_id, l.shopify_inventory_item_id, l.shopify_location_id from compared as c "
-        "join shopify_inventory_level as l using (shopify_inventory_item_id, shopify_location_id) where c.has_moved"
+        "join shopify_inventory_level as l using (shopify_inventory_item_id, shopify_location_id)"
     ).fetchall()
     (not_known,) = connection.execute(WITHOUT_LEVEL, scope.values() | {"since": since}).fetchall()[0]
     return ToRead(levels, upto_seq, _named({"level_not_known": not_known, "product_not_matched": not_matched}))
@@ -193,11 +212,10 @@ def make_delta(
     if is_recent:
         narrow_to_moved(shop_id, job, since, connection)
     (last_value,) = connection.execute("select last_value from sequence").fetchall()[0]
-    asked, shown = (live.asked, live.shown) if live else ([], {})
-    compare_levels(scope, since, asked, shown, is_recent, connection)
+    compare_levels(scope, since, IS_NEWS, connection, live, live_only=is_recent)
     connection.execute(CHANGE, {"shop_id": shop_id})
     connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
-    delta = _counted(scope, job, len(asked), live.left_out if live else {}, connection)
+    delta = _counted(scope, job, live, connection)
     if is_recent and live is not None:
         observed = Observation(None, live.read_at, live.upto_seq, delta.mapped_count)
         # a restock is a person's word for named products at a moment
@@ -218,17 +236,18 @@ def make_delta(
 def compare_levels(
     scope: Scope,
     since: int,
-    asked: list[tuple[int, int]],
-    shown: dict[tuple[int, int], int],
-    live_only: bool,
+    kept: str,
     connection: duckdb.DuckDBPyConnection,
+    live: Live | None = None,
+    live_only: bool = False,
 ) -> None:
-    """Make the temporary tables `published_location` and `compared` (every level that has a target). Raises UnknownGroup."""
+    """Make the temporary tables `published_location` and `compared`: of the levels that have a target those that `kept`, a
+    condition, names. Raises UnknownGroup."""
     create_views(connection)
     choose_locations(scope, connection)
-    load_shown("live", asked, shown, connection)
+    load_shown("live", live.asked if live else [], live.shown if live else {}, connection)
     connection.execute(
-        COMPARED,
+        COMPARED.format(kept=kept),
         scope.values()
         | {
             "shop_id": scope.shop.shop_id,
@@ -244,13 +263,11 @@ def _named(counts: dict[str, int]) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}
 
 
-def _counted(
-    scope: Scope, job: str, asked: int, left_out: dict[str, int], connection: duckdb.DuckDBPyConnection
-) -> Delta:
-    """The numbers of `compared` and `change`; `left_out` is what no level shows, by reason."""
+def _counted(scope: Scope, job: str, live: Live | None, connection: duckdb.DuckDBPyConnection) -> Delta:
+    """The numbers of `compared` and `change`."""
     shop_id = scope.shop.shop_id
     compared, out_of_range = connection.execute(
-        f"select count(*), count(*) filter (not ({IS_IN_RANGE})) from compared"
+        f"select coalesce(sum(levels), 0)::bigint, count(*) filter (not ({IS_IN_RANGE})) from compared"
     ).fetchall()[0]
     changes, units, zeroed, below_zero = connection.execute(
         "select count(*), coalesce(sum(abs(delta)), 0)::bigint, "
@@ -271,7 +288,8 @@ def _counted(
             "nothing_promised": levels - not_published - not_tracked - compared,
         }
     else:
-        levels, skipped = asked, left_out | {"not_counted_by_shopify": asked - compared}
+        levels = len(live.asked) if live else 0
+        skipped = (live.left_out if live else {}) | {"not_counted_by_shopify": levels - compared}
         mapped = (
             mapped
             or connection.execute(

@@ -118,6 +118,11 @@ KITS = "select product_id from product where product_type_id = 'MARKETING_PKG_PI
 # product_id, facility_id, shopify_location_id, target_quantity (units), changed_seq. What we have put on sale and is no more is 0:
 # a product at the aggregate location that no facility of the same channel has any longer, a kit where it can no longer be made.
 TARGET = f"""
+with channel as materialized (
+    select product_id, online_atp, raw_atp, changed_seq
+    from online_atp
+    where facility_group_id = $facility_group_id and product_store_id = $product_store_id
+)
 select
     a.product_id,
     l.facility_id,
@@ -134,15 +139,13 @@ select
     case when $use_valid_atp then o.online_atp else o.raw_atp end as target_quantity,
     o.changed_seq
 from published_location as l
-join online_atp as o
-    on o.facility_group_id = $facility_group_id and o.product_store_id = $product_store_id
+cross join channel as o
 where l.facility_id = '_NA_'
 union all
 select h.product_id, h.facility_id, h.shopify_location_id, 0 as target_quantity, h.changed_seq
 from ({PUBLISHED}) as h
 join sync_run as r on r.sync_run_id = h.sync_run_id
-anti join online_atp as o
-    on o.product_id = h.product_id and o.facility_group_id = $facility_group_id and o.product_store_id = $product_store_id
+anti join channel as o on o.product_id = h.product_id
 where h.facility_id = '_NA_' and json_extract_string(r.parameters, 'facility_group_id') = $facility_group_id
 union all
 select h.product_id, h.facility_id, h.shopify_location_id, 0 as target_quantity, h.changed_seq

@@ -13,23 +13,27 @@ from hotwax_inventory.reconcile.verification import CAUSE
 # A change counts as later than the read when its delta compares with it, or when it was decided after it.
 IS_AFTER = """(r.bulk_operation_id is not distinct from b.bulk_operation_id or {0} > b.completed_at)"""
 
-CANDIDATE = f"""
+WRITTEN = f"""
+create or replace temp table written as
+select distinct c.shopify_inventory_item_id, c.shopify_location_id
+from sync_change as c
+join sync_run as r on r.sync_run_id = c.sync_run_id and r.status_id <> 'planned'
+join shopify_bulk_read as b on b.shop_id = c.shop_id
+where c.shop_id = $shop_id and {IS_AFTER.format("c.decided_at")}
+"""
+IS_CANDIDATE = """(
+    target_quantity <> observed_quantity
+    or (shopify_inventory_item_id, shopify_location_id) in (
+        select (shopify_inventory_item_id, shopify_location_id) from written
+    )
+)"""
+CANDIDATE = """
 create or replace temp table candidate as
-with written as (
-    select distinct c.shopify_inventory_item_id, c.shopify_location_id
-    from sync_change as c
-    join sync_run as r on r.sync_run_id = c.sync_run_id and r.status_id <> 'planned'
-    join shopify_bulk_read as b on b.shop_id = c.shop_id
-    where c.shop_id = $shop_id and {IS_AFTER.format("c.decided_at")}
-)
 select c.shopify_inventory_item_id, c.shopify_location_id, c.target_quantity, c.observed_quantity, p.product_id, l.facility_id
 from compared as c
 join shopify_shop_product as p
     on p.shop_id = $shop_id and p.shopify_inventory_item_id = c.shopify_inventory_item_id
 join published_location as l on l.shopify_location_id = c.shopify_location_id
-left join written as w
-    on w.shopify_inventory_item_id = c.shopify_inventory_item_id and w.shopify_location_id = c.shopify_location_id
-where c.target_quantity <> c.observed_quantity or w.shopify_location_id is not null
 """
 
 # What was sent to these levels: what became of the last change, what one after the read made of the level, and what the last one
@@ -127,8 +131,9 @@ def report_drift(scope: Scope, connection: duckdb.DuckDBPyConnection) -> int:
     """Bring the shop's rows of `inventory_drift` up to date; how many levels were compared. Raises NothingRead, UnknownGroup."""
     shop = {"shop_id": scope.shop.shop_id}
     last_read(scope.shop.shop_id, connection)
-    compare_levels(scope, -1, [], {}, False, connection)
-    (compared,) = connection.execute("select count(*) from compared").fetchall()[0]
+    connection.execute(WRITTEN, shop)
+    compare_levels(scope, -1, IS_CANDIDATE, connection)
+    (compared,) = connection.execute("select coalesce(sum(levels), 0)::bigint from compared").fetchall()[0]
     connection.execute(CANDIDATE, shop)
     connection.execute(SENT, shop | {"is_from_published": scope.is_from_published})
     connection.execute("create or replace temp table moved as select distinct product_id from candidate")
