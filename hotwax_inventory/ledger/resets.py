@@ -5,6 +5,7 @@ import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports import shopify_reset
+from hotwax_inventory.imports.shopify_levels import DIFFERENT_PLACES, PLACES
 
 # From this share of all keys on, writing the whole state anew is cheaper than merging into it.
 REBUILD_SHARE = 5
@@ -28,7 +29,7 @@ def choose_rows(table: str, connection: duckdb.DuckDBPyConnection) -> None:
 
 
 # What a reset would take to zero, of the keys that have something to sell at the facilities that it names; the last of several
-# rows of a key counts.
+# rows of a key counts. Only rows as low as what is promised somewhere can do so, and they are few.
 ZEROED = """
 with stocked as (
     select
@@ -40,11 +41,16 @@ with stocked as (
     where available_to_promise_total > 0
         and facility_id in (select distinct facility_id from reset_row where log_id = $log_id)
 ),
+low as (
+    select product_id, facility_id, line_number, quantity, reset_by
+    from reset_row
+    where log_id = $log_id and quantity <= (select greatest(0, -min(gap)) from stocked)
+),
 emptied as (
     select r.product_id, r.facility_id, max(r.line_number) as line_number
-    from reset_row as r
+    from low as r
     join stocked as s on s.product_id = r.product_id and s.facility_id = r.facility_id
-    where r.log_id = $log_id and s.is_older and r.quantity + if(r.reset_by = 'QOH', s.gap, 0) <= 0
+    where s.is_older and r.quantity + if(r.reset_by = 'QOH', s.gap, 0) <= 0
     group by r.product_id, r.facility_id
 ),
 filled as (
@@ -136,18 +142,32 @@ where last_moved_at >= (select effective_at from posting)
 """
 
 RESET = """
-select r.log_id, r.line_number, r.product_id, r.facility_id, r.quantity, r.reset_by, r.comments,
-    p.effective_at, p.file_name, p.modified_at, p.seq_base + r.line_number as seq
+select r.line_number, r.product_id, r.facility_id, r.quantity, r.reset_by, r.comments
 from reset_row as r
-join posting as p on p.log_id = r.log_id
+semi join posting as p on p.log_id = r.log_id
 anti join late_key as k on k.product_id = r.product_id and k.facility_id = r.facility_id
 """
 
-REPEATED = """
+REPEATED = f"""
 create or replace temp table repeated as
+with named as (
+    select product_id, facility_id
+    from reset_row
+    where log_id in (select log_id from posting)
+),
+place as (
+    select facility_id, row_number() over () - 1 as number
+    from (select distinct facility_id from named)
+)
 select product_id, facility_id
-from reset_row
-where log_id in (select log_id from posting)
+from named
+where product_id in (
+    select n.product_id
+    from named as n
+    join place as p on p.facility_id = n.facility_id
+    group by n.product_id, p.number // {PLACES}
+    having count(*) > {DIFFERENT_PLACES.format("p.number")}
+)
 group by product_id, facility_id
 having count(*) > 1
 """
@@ -163,10 +183,16 @@ qualify row_number() over (partition by product_id, facility_id order by line_nu
 """
 
 # Each reset beside the state that it meets; `applies` says that no newer one is known, `diff` what it changes. `{join}` is
-# `left` for the resets alone and `full` for the whole state.
+# `left` for the resets alone and `full` for the whole state. What is the same for all rows stands beside them last, since a large
+# join goes by way of the disk.
 MET = f"""
 select
     n.*,
+    p.log_id,
+    p.effective_at,
+    p.file_name,
+    p.modified_at,
+    p.seq_base + n.line_number as seq,
     i.product_id as known_product_id,
     i.facility_id as known_facility_id,
     i.quantity_on_hand_total,
@@ -182,10 +208,10 @@ select
     i.reset_quantity,
     n.product_id is not null and (
         i.reset_at is null
-        or n.effective_at > i.reset_at
+        or p.effective_at > i.reset_at
         or (
-            n.effective_at = i.reset_at
-            and (n.file_name, n.modified_at, n.line_number) > (i.reset_file_name, i.reset_modified_at, i.reset_line_number)
+            p.effective_at = i.reset_at
+            and (p.file_name, p.modified_at, n.line_number) > (i.reset_file_name, i.reset_modified_at, i.reset_line_number)
         )
     ) as applies,
     n.quantity - case when n.reset_by = 'QOH'
@@ -194,9 +220,10 @@ select
     end as diff
 from ({NEWEST}) as n
 {{join}} join inventory_item as i on i.product_id = n.product_id and i.facility_id = n.facility_id
+cross join posting as p
 """
 
-ENTER = f"""
+ENTER = """
 insert into inventory_item_detail
 select
     seq,
@@ -215,8 +242,33 @@ select
     null as order_id,
     comments as description,
     'reset' as effect
-from ({MET.format(join="left")})
-where applies and diff <> 0
+from ({changes})
+where diff <> 0
+"""
+MET_AND_CHANGED = f"from ({MET.format(join='left')}) where applies"
+
+# What the state written anew has changed, beside the state before.
+REBUILT_AND_CHANGED = """
+select
+    n.changed_seq as seq,
+    n.product_id,
+    n.facility_id,
+    n.available_to_promise_total - coalesce(i.available_to_promise_total, 0) as diff,
+    i.quantity_on_hand_total,
+    i.available_to_promise_total,
+    n.reset_quantity as quantity,
+    n.reset_at as effective_at,
+    n.reset_log_id as log_id,
+    n.reset_line_number as line_number,
+    r.comments
+from inventory_item_next as n
+left join inventory_item as i on i.product_id = n.product_id and i.facility_id = n.facility_id
+left join (
+    select line_number, comments
+    from reset_row
+    where log_id in (select log_id from posting) and comments is not null
+) as r on r.line_number = n.reset_line_number
+where n.changed_seq > $last_value
 """
 
 STATE = """
@@ -245,12 +297,7 @@ when matched then update
 when not matched then insert
 """
 
-REBUILD = (
-    tables.INVENTORY_ITEM.ddl("inventory_item_next"),
-    f"insert into inventory_item_next {STATE.format(met=MET.format(join='full'))}",
-    "drop table inventory_item",
-    "alter table inventory_item_next rename to inventory_item",
-)
+REBUILD = f"insert into inventory_item_next {STATE.format(met=MET.format(join='full'))}"
 
 
 def post_by_joins(rows: int, connection: duckdb.DuckDBPyConnection) -> bool:
@@ -259,9 +306,17 @@ def post_by_joins(rows: int, connection: duckdb.DuckDBPyConnection) -> bool:
     Whether there are such keys: they are in the temporary table `late_key`, and left to the fold."""
     connection.execute(LATE_KEYS)
     connection.execute(REPEATED)
-    connection.execute(ENTER)
-    known = connection.execute("select count(*) from inventory_item").fetchall()[0][0]
-    for statement in REBUILD if rows * REBUILD_SHARE > known else (MERGE,):
-        connection.execute(statement)
+    known, last_value = connection.execute(
+        "select (select count(*) from inventory_item), last_value from sequence"
+    ).fetchall()[0]
+    if rows * REBUILD_SHARE > known:
+        connection.execute(tables.INVENTORY_ITEM.ddl("inventory_item_next"))
+        connection.execute(REBUILD)
+        connection.execute(ENTER.format(changes=REBUILT_AND_CHANGED), {"last_value": last_value})
+        connection.execute("drop table inventory_item")
+        connection.execute("alter table inventory_item_next rename to inventory_item")
+    else:
+        connection.execute(ENTER.format(changes=MET_AND_CHANGED))
+        connection.execute(MERGE)
     connection.execute("drop table repeated")
     return connection.execute("select count(*) from late_key").fetchall() != [(0,)]
