@@ -12,6 +12,7 @@ import os
 import posixpath
 import socket
 import stat
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typing import BinaryIO, TypeVar
 
 import paramiko
 from paramiko import channel, sftp_client
-from paramiko.buffered_pipe import BufferedPipe
+from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
 from paramiko.ssh_exception import IncompatiblePeer
 
 from hotwax_inventory.progress import Progress
@@ -34,10 +35,10 @@ T = TypeVar("T")
 REQUEST_BYTES = 261_120
 SHORT_REQUEST_BYTES = 32_768
 REQUESTS_IN_FLIGHT = 64
-BLOCK_BYTES = 1 << 20
-# What has arrived is hashed and written beside the reading of the rest, and goes to disk in portions, not all at the end.
-MOST_BLOCKS_WAITING = 32
-SYNC_BYTES = 32 * BLOCK_BYTES
+# What has arrived is hashed and written beside the reading of the rest, answer by answer, which paramiko then need not cut or join,
+# and goes to disk in portions, not all at the end.
+MOST_BLOCKS_WAITING = 128
+SYNC_BYTES = 1 << 25
 CONNECT_SECONDS = 15
 # paramiko's own hand-shake limits are 15 s each for banner and log-in; the socket must outlast both
 LOGIN_SECONDS = 45
@@ -53,18 +54,35 @@ class _Message(paramiko.Message):
 
 
 class _Pipe(BufferedPipe):
-    """What has arrived and was not read yet, from whose front a read takes without moving the rest: paramiko's own takes a quarter
-    of a download for that."""
+    """What has arrived and was not read yet. A read takes all that SFTP asks for at once, and is not woken before it is there.
+
+    paramiko's own is woken by each piece, joins the pieces one by one and moves the rest each time: a third of a download."""
+
+    _lock: threading.Lock
+    _cv: threading.Condition
+    _closed: bool
 
     def __init__(self) -> None:
         super().__init__()
         self._buffer = bytearray()
+        self._wanted = 0
 
-    def _buffer_frombytes(self, data: bytes) -> None:
-        self._buffer += data
+    def feed(self, data: bytes) -> None:
+        with self._lock:
+            self._buffer += data
+            if len(self._buffer) >= self._wanted:
+                self._cv.notify_all()
 
-    def _buffer_tobytes(self, limit: int | None = None) -> bytes:
-        return bytes(memoryview(self._buffer)[:limit])
+    def read(self, nbytes: int, timeout: float | None = None) -> bytes:
+        """So many bytes, fewer when the pipe is closed. Raises PipeTimeout when nothing has come for `timeout` seconds."""
+        with self._lock:
+            self._wanted = nbytes
+            while (had := len(self._buffer)) < nbytes and not self._closed:
+                if not self._cv.wait(timeout) and len(self._buffer) == had:
+                    raise PipeTimeout
+            taken = bytes(memoryview(self._buffer)[:nbytes])
+            del self._buffer[:nbytes]
+            return taken
 
 
 # paramiko's listing decodes strictly, and its channels make their own pipes; both offer no other way in
@@ -260,7 +278,7 @@ class SftpSession:
                 raise FileChanged(f"{file.path} changed since it was listed. It is left for the next look.")
             remote.prefetch(file.size_bytes, REQUESTS_IN_FLIGHT)
             while received < file.size_bytes:
-                wanted = min(BLOCK_BYTES, file.size_bytes - received)
+                wanted = min(request_bytes, file.size_bytes - received)
                 block = remote.read(wanted)
                 received += len(block)
                 progress.reached(received)
@@ -301,7 +319,7 @@ def _keep(block: bytes, target: BinaryIO, digest: "hashlib._Hash") -> None:
         target.write(block)
     except OSError as error:
         raise _disk_refused(target, error) from error
-    if target.tell() % SYNC_BYTES == 0:
+    if target.tell() % SYNC_BYTES < len(block):
         _sync(target)
 
 

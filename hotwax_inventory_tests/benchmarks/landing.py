@@ -15,6 +15,7 @@ from hotwax_inventory.files.landing import Source, land
 from hotwax_inventory.imports import reset
 from hotwax_inventory.resources import Sftp, Warehouse
 from hotwax_inventory_tests.benchmarks import measure
+from hotwax_inventory_tests.benchmarks.catalogue import load_reference, write_reference
 
 REPETITIONS = 5
 MOST_BYTES = 200_000_000
@@ -94,8 +95,8 @@ def prepare(folder: Path, size: int) -> None:
     with (folder / "remote" / "big.csv").open("wb") as file:
         while left:
             left -= file.write(os.urandom(min(left, 1 << 20)))
-    with Warehouse().connect():
-        pass  # makes it
+    write_reference(folder / "reference", products=1)
+    load_reference()  # without which no file is taken
 
 
 def floor(folder: Path, size: int) -> None:
