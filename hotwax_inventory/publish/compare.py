@@ -58,6 +58,7 @@ published as (
     select shopify_inventory_item_id, shopify_location_id, quantity
     from published_level
     where shop_id = $shop_id
+        and (not $is_narrow or shopify_inventory_item_id in (select shopify_inventory_item_id from shopify_shop_product))
 ),
 level as (
     select
@@ -179,7 +180,7 @@ def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection
     not_matched = 0 if job == RESTOCK else moved_and_not_matched(scope.shop.shop_id, since, connection)
     if not narrow_to_moved(scope.shop.shop_id, job, since, connection):
         return ToRead([], upto_seq, _named({"product_not_matched": not_matched}))
-    compare_levels(scope, since, HAS_MOVED, connection)
+    compare_levels(scope, since, HAS_MOVED, connection, is_narrow=True)
     levels = connection.execute(
         "select l.shopify_inventory_level_id, l.shopify_inventory_item_id, l.shopify_location_id from compared as c "
         "join shopify_inventory_level as l using (shopify_inventory_item_id, shopify_location_id)"
@@ -212,7 +213,7 @@ def make_delta(
     if is_recent:
         narrow_to_moved(shop_id, job, since, connection)
     (last_value,) = connection.execute("select last_value from sequence").fetchall()[0]
-    compare_levels(scope, since, IS_NEWS, connection, live, live_only=is_recent)
+    compare_levels(scope, since, IS_NEWS, connection, live, is_narrow=is_recent)
     connection.execute(CHANGE, {"shop_id": shop_id})
     connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
     delta = _counted(scope, job, live, connection)
@@ -239,10 +240,10 @@ def compare_levels(
     kept: str,
     connection: duckdb.DuckDBPyConnection,
     live: Live | None = None,
-    live_only: bool = False,
+    is_narrow: bool = False,
 ) -> None:
     """Make the temporary tables `published_location` and `compared`: of the levels that have a target those that `kept`, a
-    condition, names. Raises UnknownGroup."""
+    condition, names. `is_narrow`: all is of the products in `moved` alone. Raises UnknownGroup."""
     create_views(connection)
     choose_locations(scope, connection)
     load_shown("live", live.asked if live else [], live.shown if live else {}, connection)
@@ -252,7 +253,8 @@ def compare_levels(
         | {
             "shop_id": scope.shop.shop_id,
             "since": since,
-            "live_only": live_only,
+            "live_only": is_narrow and live is not None,
+            "is_narrow": is_narrow,
             "is_from_published": scope.is_from_published,
         },
     )
