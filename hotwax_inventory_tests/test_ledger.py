@@ -176,6 +176,44 @@ def test_the_last_of_several_rows_of_a_key_wins_and_absent_keys_are_left_alone(
     assert books.entries() == [("A", -3, -3, 7, 7, 7, log_id, 5)]
 
 
+def test_at_however_many_facilities_the_last_row_of_a_key_wins_with_what_it_says(books_either_way: Books) -> None:
+    books = books_either_way
+    facilities, again = [f"F{n}" for n in range(130)], ("F0", "F63", "F64", "F129")
+    books.imported(
+        "reset.csv",
+        5,
+        *((product, facility, 5) for product in ("A", "B") for facility in facilities),
+        *(("A", facility, 1) for facility in again),
+    )
+    books.run("update inventory_reset set comments = 'counted ' || line_number where line_number > 200")
+    books.post()
+    assert books.totals() == {
+        (product, facility): (1, 1) if product == "A" and facility in again else (5, 5)
+        for product in ("A", "B")
+        for facility in facilities
+    }
+    assert books.run("select count(*), count(distinct seq) from inventory_item_detail") == [(260, 260)]
+    assert books.run(
+        "select count(*) from inventory_item_detail "
+        "where description is distinct from if(line_number > 200, 'counted ' || line_number, null)"
+    ) == [(0,)]
+
+
+@pytest.mark.parametrize(("counted", "status"), [(5, "held"), (6, "finished")])
+def test_a_suspicious_reset_is_one_that_leaves_nothing_to_sell_after_what_is_reserved(
+    books_either_way: Books, monkeypatch: pytest.MonkeyPatch, counted: int, status: str
+) -> None:
+    monkeypatch.setattr("hotwax_inventory.ledger.resets.FEWEST_STOCKED_KEYS", 1)
+    monkeypatch.setenv("RESET_MAX_ZEROED_PERCENT", "40")
+    books = books_either_way
+    books.stock(("RESERVED", "F", 10, 5), *((product, "F", 10, 10) for product in "ABC"))
+    books.imported(
+        "reset.csv", 5, ("RESERVED", "F", counted, "QOH"), ("A", "F", 0, "QOH"), ("B", "F", 7, "QOH"), ("C", "F", 5)
+    )
+    books.post()
+    assert books.run("select status_id from data_manager_log") == [(status,)]
+
+
 # name and hour of a file, and of one that is newer
 OLD_AND_NEW = {
     "time": (("z.csv", 5), ("a.csv", 6)),

@@ -9,11 +9,12 @@ import pytest
 
 from hotwax_inventory.files import inbox
 from hotwax_inventory.files.inbox import Event
-from hotwax_inventory.imports.shopify_levels import last_read
+from hotwax_inventory.imports.shopify_levels import RepeatedLines, last_read, load_levels
 from hotwax_inventory.imports.shopify_reset import SyncInventory, register_read
 from hotwax_inventory.imports.shops import Shop
 from hotwax_inventory.ledger import entries, resets
 from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.shopify import BulkOperation
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.dagster_dev import free_port, until
@@ -301,6 +302,38 @@ def test_a_read_that_empties_the_shop_is_held_until_somebody_approves_the_next_o
         "select log_id, line_number from inventory_item_detail where log_id in (1, 4) order by seq"
     )
     assert sorted(dispositions(place)) == ["a", "c"]
+
+
+def test_a_level_that_stands_twice_is_found_at_however_many_locations(place: Place) -> None:
+    levels = [(item, location) for item in (1, 2) for location in range(130)]
+
+    def read(*again: tuple[int, int]) -> int:
+        lines = [{"id": f"gid://shopify/InventoryItem/{item}", "sku": str(item), "tracked": True} for item in (1, 2)]
+        lines += [
+            {
+                "id": f"gid://shopify/InventoryLevel/{location}?inventory_item_id={item}",
+                "updatedAt": "2026-11-22T10:00:00Z",
+                "item": {"id": f"gid://shopify/InventoryItem/{item}"},
+                "location": {"id": f"gid://shopify/Location/{location}", "isActive": True},
+                "quantities": [{"name": "on_hand", "quantity": location}, {"name": "available", "quantity": item}],
+                "__parentId": f"gid://shopify/InventoryItem/{item}",
+            }
+            for item, location in [*levels, *again]
+        ]
+        path = place.home / "levels.jsonl"
+        path.write_text("\n".join(map(json.dumps, lines)))
+        time = "2026-11-22T10:00:00Z"
+        operation = BulkOperation("1", "COMPLETED", None, time, time, len(lines), path.stat().st_size, None)
+        with Warehouse().transaction() as connection:
+            return load_levels("SHOP", operation, path, connection)
+
+    assert read() == 260
+    assert place.rows("select sum(available), sum(on_hand), max(updated_at)::varchar from shopify_inventory_level") == [
+        (390, 2 * sum(range(130)), "2026-11-22 10:00:00+00")
+    ]
+    for again in ((1, 0), (2, 62), (2, 63), (1, 129)):
+        with pytest.raises(RepeatedLines, match="1 items or levels"):
+            read(again)
 
 
 def test_what_another_master_shows_is_recorded_and_never_applied(place: Place) -> None:
