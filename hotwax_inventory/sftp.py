@@ -54,7 +54,8 @@ class _Message(paramiko.Message):
 
 
 class _Pipe(BufferedPipe):
-    """What has arrived and was not read yet. A read takes all that SFTP asks for at once, and is not woken before it is there.
+    """What has arrived and was not read yet. A read takes all that SFTP asks for at once, and is not woken before it is there; so
+    it is of no use to who takes what there is, or selects.
 
     paramiko's own is woken by each piece, joins the pieces one by one and moves the rest each time: a third of a download."""
 
@@ -66,6 +67,9 @@ class _Pipe(BufferedPipe):
         super().__init__()
         self._buffer = bytearray()
         self._wanted = 0
+
+    def _buffer_tobytes(self, limit: int | None = None) -> bytes:
+        return bytes(memoryview(self._buffer)[:limit])
 
     def feed(self, data: bytes) -> None:
         with self._lock:
@@ -80,7 +84,7 @@ class _Pipe(BufferedPipe):
             while (had := len(self._buffer)) < nbytes and not self._closed:
                 if not self._cv.wait(timeout) and len(self._buffer) == had:
                     raise PipeTimeout
-            taken = bytes(memoryview(self._buffer)[:nbytes])
+            taken = self._buffer_tobytes(nbytes)
             del self._buffer[:nbytes]
             return taken
 

@@ -15,7 +15,7 @@ IS_AFTER = """(r.bulk_operation_id is not distinct from b.bulk_operation_id or {
 
 WRITTEN = f"""
 create or replace temp table written as
-select distinct c.shopify_inventory_item_id, c.shopify_location_id
+select c.shopify_inventory_item_id, c.shopify_location_id
 from sync_change as c
 join sync_run as r on r.sync_run_id = c.sync_run_id and r.status_id <> 'planned'
 join shopify_bulk_read as b on b.shop_id = c.shop_id
