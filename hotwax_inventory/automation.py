@@ -1,6 +1,5 @@
 """What runs when: jobs, file sensors, schedules. What a job does is in its assets."""
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +13,9 @@ from dagster._core.execution.stats import StepEventStatus
 from hotwax_inventory import settings
 from hotwax_inventory.alerts import sensors as alert_sensors
 from hotwax_inventory.files import inbox
-from hotwax_inventory.files.landing import Source, ready_files
+from hotwax_inventory.files.landing import Source, look_at
 from hotwax_inventory.files.sources import Feed
+from hotwax_inventory.imports.bulk_imported_files import CHECK_SPECS as BULK_CHECKS
 from hotwax_inventory.imports.declaration import Import
 from hotwax_inventory.imports.feeds import FEEDS, IMPORTS
 from hotwax_inventory.imports.reference import ASSETS, files_state
@@ -28,7 +28,6 @@ from hotwax_inventory.resources import Sftp, Warehouse, WarehouseBusy
 from hotwax_inventory.retention import clean_up
 from hotwax_inventory.sftp import SftpUnavailable
 
-LOCATION = "hotwax_inventory"
 IN_PROGRESS = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -48,6 +47,7 @@ def _with_own_checks(*assets: str) -> dg.AssetSelection:
         "inventory_drift": list(drift.CHECKS),
         "shopify_shop_product": [UNMATCHED_CHECK.name],
         "shopify_webhook_subscription": ["subscription_was_there"],
+        "data_manager_log": [spec.name for spec in BULK_CHECKS],
         **{feed.asset: [spec.name for spec in check_specs(feed.asset)] for feed in FEEDS},
     }
     keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset in assets for name in own.get(asset, ())]
@@ -191,16 +191,17 @@ def file_sensor(feed: Feed) -> dg.SensorDefinition:
         )
         try:
             with sftp.session(deadline_seconds=0) as session:
-                ready, unsettled, refused = ready_files(source, session)
+                seen = look_at(source, session)
         except SftpUnavailable as error:
             return dg.SkipReason(str(error))
-        if not ready and not unsettled:
+        ready, refused = seen.ready, seen.refused
+        if not ready and not seen.unsettled:
             # what comes back as it was is something new
             context.update_cursor(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}")
         if not ready:
             left = f" {len(refused)} are left: {'; '.join(list(refused)[:3])}: rename them." if refused else ""
             return dg.SkipReason(
-                f"{len(unsettled)} files are not settled yet.{left}" if unsettled else f"No files.{left}"
+                f"{len(seen.unsettled)} files are not settled yet.{left}" if seen.unsettled else f"No files.{left}"
             )
         if run := _in_progress(feed.job, context.instance):
             return dg.SkipReason(f"{len(ready)} files are ready; {feed.job} is running already (run {run}).")
@@ -311,11 +312,14 @@ def schedule_restock_due(context: dg.SensorEvaluationContext) -> dg.RunRequest |
     return dg.RunRequest(run_key=_run_key("SCHEDULED_RESTOCK", [(name, 0, at.timestamp()) for name, at in due]))
 
 
-# Whatever moves stock raises the sequence, and computing kits does so by one.
+# Kits are computed by whatever moves stock or changes a list; what has moved since belongs to a run that has died.
 WAITING = """
 select
-    (select count(*) from data_manager_log where status_id in ('pending', 'imported')) > 0
-    or ($has_kits and (select last_value - kits_upto > 1 from sequence))
+    exists (from data_manager_log where status_id in ('pending', 'imported'))
+    or $has_kits and (
+        exists (from inventory_item where changed_seq > (select kits_upto from sequence))
+        or exists (from kit_component where changed_seq > (select kits_upto from sequence))
+    )
 """
 
 
@@ -332,9 +336,14 @@ def process_bulk_imported_files_every_5_minutes(
     warehouse = Warehouse(wait_seconds=5)
     if not warehouse.path.exists():
         return dg.SkipReason("There is no warehouse yet.")
-    with contextlib.suppress(WarehouseBusy), warehouse.transaction() as connection:
-        if not connection.execute(WAITING, {"has_kits": settings.kits_from_components()}).fetchall()[0][0]:
-            return dg.SkipReason("No file waits.")
+    try:
+        with warehouse.transaction() as connection:
+            values = {"has_kits": settings.kits_from_components()}
+            (waits,) = connection.execute(WAITING, values).fetchall()[0]
+    except WarehouseBusy:
+        waits = True  # a run of its own has the time to wait
+    if not waits:
+        return dg.SkipReason("No file waits.")
     return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
 

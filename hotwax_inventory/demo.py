@@ -26,10 +26,10 @@ from hotwax_inventory.imports.feeds import FEEDS
 from hotwax_inventory.resources import Sftp, Warehouse
 
 SAMPLES = settings.PROJECT / "data" / "samples"
-# another one than that of make dev, which may be running
-WEBHOOK_PORT = os.environ.get("WEBHOOK_PORT", "3081")
 WAIT_SECONDS = 60
 AGE = re.compile(r"(\d+)h-ago-(.*)")
+# another one than that of make dev, which may be running
+DEMO_PORT = "3081"
 EXPORT_TIME = "%a %b %d %Y %H:%M:%S GMT+0000 (UTC)"
 UPLOAD = timedelta(minutes=30)
 LATE_HOURS = 72
@@ -67,7 +67,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
 
 def run_job(name: str, instance: dg.DagsterInstance, shop_id: str | None = None) -> None:
-    """Run a job to its end. Raises what the job raises."""
+    """Run a job to its end, and say whether it has succeeded."""
     say(f"  {name}{f' for {shop_id}' if shop_id else ''} …", end="")
     started = time.monotonic()
     tags = {"dagster/partition": shop_id} if shop_id else None
@@ -252,7 +252,7 @@ def say(text: str, end: str = "\n") -> None:
 def main() -> int:
     dagster_home.prepare()
     os.environ.setdefault("SFTP_STABLE_SECONDS", "0")
-    os.environ.setdefault("WEBHOOK_CALLBACK_URL", callback_url(WEBHOOK_PORT))
+    os.environ.setdefault("WEBHOOK_CALLBACK_URL", callback_url(settings.webhook_port(DEMO_PORT)))
     say("The simulator (SFTP server and Shopify) is started …")
     with simulating():
         return demonstrate()
@@ -279,7 +279,7 @@ def demonstrate() -> int:
         run_job(feed.job, instance)
     for shop_id in shops_with_master(instance, "hotwax"):
         run_job("hard_sync", instance, shop_id)
-    with receiving(WEBHOOK_PORT):
+    with receiving(settings.webhook_port(DEMO_PORT)):
         take_over(instance)
         for shop_id in shops_with_master(instance, "shopify"):
             sell(shop_id)

@@ -18,9 +18,7 @@ from hotwax_inventory import dagster_home, demo, settings, simulator
 from hotwax_inventory.automation import shops_with_master
 from hotwax_inventory.imports.feeds import FEEDS
 
-PORT = os.environ.get("DAGSTER_PORT", "3000")
-WEBHOOK_PORT = os.environ.get("WEBHOOK_PORT", "3080")
-ADDRESS = f"http://127.0.0.1:{PORT}"
+RECEIVER_PORT = "3080"
 READY_SECONDS = 120
 STOP_SECONDS = 15
 
@@ -36,7 +34,7 @@ def develop() -> int:
     os.environ.setdefault("SFTP_STABLE_SECONDS", "5")
     is_simulated, reached = not os.environ.get("SFTP_HOST"), ""
     if is_simulated:
-        os.environ.setdefault("WEBHOOK_CALLBACK_URL", demo.callback_url(WEBHOOK_PORT))
+        os.environ.setdefault("WEBHOOK_CALLBACK_URL", demo.callback_url(settings.webhook_port(RECEIVER_PORT)))
         addresses = simulator.ensure_running(settings.home() / "simulator", settings.reference_dir())
         for feed in FEEDS:
             for directory in settings.import_directories(feed.config_id, feed.directories):
@@ -49,17 +47,19 @@ def develop() -> int:
     # a script's shell has its background jobs ignore Ctrl-C, and Dagster lets SIGTERM mean the same
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    with demo.receiving(WEBHOOK_PORT):
+    with demo.receiving(settings.webhook_port(RECEIVER_PORT)):
         return run_dagster(is_simulated, reached)
 
 
 def run_dagster(is_simulated: bool, reached: str) -> int:
     """UI and daemon until Ctrl-C, with sensors and schedules on; the simulator's shops are taken over and synced first. Then it
     says how all is `reached`."""
-    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", PORT]
+    port = settings.dagster_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", port]
     dagster = subprocess.Popen(command, cwd=settings.PROJECT, start_new_session=True)
     try:
-        wait_until_ready(dagster, ADDRESS)
+        wait_until_ready(dagster, address)
         if is_simulated:
             with dg.DagsterInstance.get() as instance:
                 demo.run_job("load_reference", instance)
@@ -70,7 +70,7 @@ def run_dagster(is_simulated: bool, reached: str) -> int:
         for kind in ("sensor", "schedule"):
             command = [sys.executable, "-m", "dagster", kind, "start", "--start-all", "-w", "workspace.yaml"]
             subprocess.run(command, cwd=settings.PROJECT, check=True, stdout=subprocess.DEVNULL)
-        say(f"\nReady: {ADDRESS}  (sensors and schedules are on; Ctrl-C ends it)\n{reached}")
+        say(f"\nReady: {address}  (sensors and schedules are on; Ctrl-C ends it)\n{reached}")
         return dagster.wait()
     except KeyboardInterrupt:
         return 0

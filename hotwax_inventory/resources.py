@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache
@@ -194,7 +195,8 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def _engine(home: Path, reference_dir: Path, scratch_dir: Path) -> duckdb.DuckDBPyConnection:
     """DuckDB without the warehouse: it opens one in a fifth of the time that it takes to start. Queries are kept to our own
     folders, for good once external access is off."""
-    engine = duckdb.connect(config=ENGINE | {"temp_directory": str(scratch_dir)})
+    # an engine that ends empties the folder that it spills to: each has its own, which DuckDB makes when it needs it
+    engine = duckdb.connect(config=ENGINE | {"temp_directory": str(scratch_dir / f"spilled-{uuid.uuid4()}")})
     engine.execute("set allowed_directories = $folders", {"folders": [str(home), str(reference_dir)]})
     engine.execute("set enable_external_access = false")
     return engine
@@ -213,8 +215,7 @@ class Sftp(dg.ConfigurableResource):
 class Shopify(dg.ConfigurableResource):
     """The shops' Admin APIs, and the lock that keeps two runs from publishing to one shop at once."""
 
-    _locks: ExitStack = PrivateAttr(default_factory=ExitStack)
-    _locked: set[str] = PrivateAttr(default_factory=set)
+    _shops: dict[str, FileLock] = PrivateAttr(default_factory=dict)
 
     @contextmanager
     def client(self, shop_id: str, shop_domain: str) -> Iterator[ShopifyClient]:
@@ -229,12 +230,11 @@ class Shopify(dg.ConfigurableResource):
         """Wait until no other run publishes to the shop, and keep it so until this run ends.
 
         Raises ShopBusy when that takes longer than `patience_seconds`; below zero it takes as long as it takes."""
-        if shop_id in self._locked:
+        # one for all threads of the run: whichever takes it, the end of the run gives it back
+        path = settings.outbox() / f"{settings.file_name(shop_id)}.lock"
+        lock = self._shops.setdefault(shop_id, FileLock(path, thread_local=False))
+        if lock.is_locked:
             return
-        folder = settings.home() / "outbox"
-        folder.mkdir(parents=True, exist_ok=True)
-        # whichever thread takes it, the end of the run gives it back
-        lock = FileLock(folder / f"{settings.file_name(shop_id)}.lock", thread_local=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -243,9 +243,8 @@ class Shopify(dg.ConfigurableResource):
                 lock.acquire(timeout=patience_seconds)
             except Timeout:
                 raise ShopBusy(f"Another run is publishing to shop {shop_id}.") from None
-        self._locks.callback(lock.release)
-        self._locked.add(shop_id)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        self._locks.close()
-        self._locked.clear()
+        for lock in self._shops.values():
+            lock.release(force=True)
+        self._shops.clear()

@@ -67,7 +67,7 @@ def remove_sent(warehouse: Warehouse, now: datetime) -> int:
     """Remove the files of deltas that came to their end OUTBOX_KEEP_DAYS ago; of how many deltas. The manifest stays."""
     folders = {
         int(path.name): path
-        for path in (settings.home() / "outbox").glob("*/*")
+        for path in settings.outbox().glob("*/*")
         if path.is_dir() and re.fullmatch(r"\d+", path.name)
     }
     before = now - timedelta(days=settings.outbox_keep_days())

@@ -76,6 +76,20 @@ def reference_dir() -> Path:
     return Path(os.environ.get("HOTWAX_REFERENCE_DIR") or PROJECT / "data" / "reference").expanduser().resolve()
 
 
+def landing_folder(config_id: str) -> Path:
+    """Where the files of a feed land."""
+    landing = home() / "landing" / file_name(config_id)
+    landing.mkdir(parents=True, exist_ok=True)
+    return landing
+
+
+def outbox() -> Path:
+    """Where delta files are; each shop has a folder there."""
+    outbox = home() / "outbox"
+    outbox.mkdir(parents=True, exist_ok=True)
+    return outbox
+
+
 def scratch_dir() -> Path:
     """Where decoded copies and DuckDB's spill files go; nothing there outlives its use."""
     scratch = home() / "scratch"
@@ -162,6 +176,16 @@ def import_directories(config_id: str, directories: tuple[str, ...]) -> tuple[st
 def file_name(name: str) -> str:
     """A shop or config id as part of a local file name: every other character than letters, digits, - and _ as its code."""
     return re.sub(r"[^A-Za-z0-9_-]", lambda found: f".{ord(found[0]):x}", name)
+
+
+def dagster_port() -> str:
+    """The port of Dagster's UI in `make dev`."""
+    return os.environ.get("DAGSTER_PORT") or "3000"
+
+
+def webhook_port(default: str) -> str:
+    """The port of the receiver that `make dev` and `make demo` start."""
+    return os.environ.get("WEBHOOK_PORT") or default
 
 
 def sftp_stable_seconds() -> int:

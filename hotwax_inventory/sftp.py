@@ -24,6 +24,7 @@ from typing import BinaryIO, TypeVar
 import paramiko
 from paramiko import channel, sftp_client
 from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
+from paramiko.hostkeys import InvalidHostKey
 from paramiko.ssh_exception import IncompatiblePeer
 
 from hotwax_inventory.progress import Progress
@@ -357,10 +358,10 @@ def _make_directories(client: paramiko.SFTPClient, directory: str) -> None:
 
 def _logged_in(server: SftpSettings) -> paramiko.Transport:
     """A transport whose host key was found in the known-hosts file before anything secret was sent."""
-    connection = socket.create_connection((server.host, server.port), timeout=CONNECT_SECONDS)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     name = server.host if server.port == 22 else f"[{server.host}]:{server.port}"
     known = _known_keys(server, name)
+    connection = socket.create_connection((server.host, server.port), timeout=CONNECT_SECONDS)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     transport = paramiko.Transport(connection)
     try:
         options = transport.get_security_options()
@@ -391,6 +392,11 @@ def _known_keys(server: SftpSettings, name: str) -> dict[str, paramiko.PKey]:
     except OSError as error:
         raise SftpRefused(
             f"{server.variables}KNOWN_HOSTS_FILE {server.known_hosts_file} cannot be read: {error}."
+        ) from error
+    except InvalidHostKey as error:
+        raise SftpRefused(
+            f"{server.variables}KNOWN_HOSTS_FILE {server.known_hosts_file} has a line that is no key. Mend it, or take it out: "
+            f"{error.line}"
         ) from error
     return {} if entries is None else {_key_family(kind): entries[kind] for kind in entries}
 

@@ -4,14 +4,16 @@
   - ShopifyUnavailable   network, 5xx, throttling until the deadline: another run may work. After a mutation the outcome is unknown
   - ShopifyRefused       a person must act: log-in, scopes, version, a document that Shopify does not take
     - WrongVersion       another API version answered than was asked for
+    - UnknownOperation   a bulk operation that Shopify does not know
 """
 
 import json
 import logging
 import random
 import ssl
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +34,8 @@ MAX_IDS = 250
 READS_AT_ONCE = 4
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.25, 30.0
+# One that has just been started may not be known everywhere yet.
+MOST_UNKNOWN_LOOKS = 4
 # Other apps of the shop take slots, too, and Shopify does not say when one comes free.
 SLOT_PAUSE_SECONDS, SLOT_PATIENCE_SECONDS = 5.0, 3600.0
 RETRIED_STATUS = frozenset({408, 425, 429, 430, 500, 502, 503, 504})
@@ -68,9 +72,13 @@ class WrongVersion(ShopifyRefused):
     """Shopify answers by another API version than the one asked for."""
 
 
+class UnknownOperation(ShopifyRefused):
+    """Shopify does not know a bulk operation, or not yet."""
+
+
 @dataclass(frozen=True)
 class BulkOperation:
-    """A bulk operation as Shopify describes it; sizes in lines and bytes, times in ISO 8601."""
+    """A bulk operation as Shopify describes it; sizes in lines and, where it says so, bytes, times in ISO 8601."""
 
     id: str
     status: str
@@ -78,7 +86,7 @@ class BulkOperation:
     created_at: str
     completed_at: str | None
     object_count: int
-    file_size: int
+    file_size: int | None
     url: str | None
     partial_url: str | None = None
 
@@ -104,19 +112,22 @@ class ShopifyClient:
         logging.getLogger("httpx").setLevel(logging.WARNING)
         timeout = httpx.Timeout(60, connect=15)
         self._http = httpx.Client(verify=_trusted(), transport=transport, timeout=timeout, follow_redirects=False)
-        self._token = shop.access_token
-        self._token_expires = float("inf")
+        self._token = shop.access_token or ""
+        self._token_expires = float("inf") if self._token else 0.0
+        self._renewing = threading.Lock()
 
     def close(self) -> None:
         self._http.close()
 
     def call(self, document: str, variables: Json) -> Json:
         """The `data` of a GraphQL answer. Raises ShopifyUnavailable, ShopifyRefused."""
-        content = self.answer(document, variables)
-        errors = errors_of(content)
-        if errors or not isinstance(content.get("data"), dict):
+        return self._data(self.answer(document, variables))
+
+    def _data(self, answer: Json) -> Json:
+        errors = errors_of(answer)
+        if errors or not isinstance(answer.get("data"), dict):
             raise ShopifyRefused(f"{self._shop}: Shopify refuses the request: {_messages(errors) or 'no data'}.")
-        return content["data"]
+        return answer["data"]
 
     def answer(self, document: str, variables: Json) -> Json:
         """A whole GraphQL answer, `data` and `errors` as they come. Raises ShopifyUnavailable, ShopifyRefused."""
@@ -165,10 +176,10 @@ class ShopifyClient:
         return self._started(documents.RUN_MUTATION, {"mutation": mutation, "path": staged_path})
 
     def operation(self, operation_id: str) -> BulkOperation:
-        """The state of a bulk operation. Raises ShopifyRefused when Shopify does not know it."""
+        """The state of a bulk operation. Raises UnknownOperation."""
         found = self.call(documents.OPERATION, {"id": operation_id})["bulkOperation"]
         if not found:
-            raise ShopifyRefused(f"{self._shop}: Shopify does not know the bulk operation {operation_id}.")
+            raise UnknownOperation(f"{self._shop}: Shopify does not know the bulk operation {operation_id}.")
         return BulkOperation(
             id=found["id"],
             status=found["status"],
@@ -176,19 +187,26 @@ class ShopifyClient:
             created_at=found["createdAt"],
             completed_at=found["completedAt"],
             object_count=int(found["objectCount"] or 0),
-            file_size=int(found["fileSize"] or 0),
+            file_size=int(found["fileSize"]) if found["fileSize"] else None,
             url=found["url"],
             partial_url=found["partialDataUrl"],
         )
 
     def wait(self, operation_id: str, report: Callable[[BulkOperation], None] = lambda _: None) -> BulkOperation:
-        """Poll an operation until it has ended; `report` hears of each look."""
-        pause = FIRST_POLL_SECONDS
+        """Poll an operation until it has ended; `report` hears of each look. Raises UnknownOperation when some in a row do."""
+        pause, unknown = FIRST_POLL_SECONDS, 0
         while True:
-            operation = self.operation(operation_id)
-            report(operation)
-            if not operation.is_running:
-                return operation
+            try:
+                operation = self.operation(operation_id)
+            except UnknownOperation:
+                unknown += 1
+                if unknown == MOST_UNKNOWN_LOOKS:
+                    raise
+            else:
+                unknown = 0
+                report(operation)
+                if not operation.is_running:
+                    return operation
             time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311
             pause = min(pause * 1.6, LONGEST_POLL_SECONDS)
 
@@ -244,17 +262,25 @@ class ShopifyClient:
 
         Those that Shopify does not know, or does not count any more, are left out."""
         gids = [f"gid://shopify/InventoryLevel/{level}?inventory_item_id={item}" for level, item in levels]
-        pages = [{"ids": gids[start : start + MAX_IDS]} for start in range(0, len(gids), MAX_IDS)]
+        pages = [gids[start : start + MAX_IDS] for start in range(0, len(gids), MAX_IDS)]
         found: dict[tuple[int, int], int] = {}
         progress = Progress("Levels read", len(gids), "levels")
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
-            for n, answer in enumerate(pool.map(lambda page: self.call(documents.READ_LEVELS, page), pages)):
-                progress.reached(n * MAX_IDS)
-                for node in filter(None, answer["nodes"]):
+            for n, nodes in enumerate(pool.map(self._nodes, pages), 1):
+                progress.reached(min(n * MAX_IDS, len(gids)))
+                for node in filter(None, nodes):
                     available = next((q["quantity"] for q in node["quantities"] if q["name"] == "available"), None)
                     if available is not None and _is_counted(node):
                         found[number(node["item"]["id"]), number(node["location"]["id"])] = available
         return found
+
+    def _nodes(self, gids: list[str]) -> list[Json | None]:
+        """The nodes of ids, in parts where one request for all costs more than Shopify lets any cost."""
+        answer = self.answer(documents.READ_LEVELS, {"ids": gids})
+        if len(gids) > 1 and any(error_code(error) == "MAX_COST_EXCEEDED" for error in errors_of(answer)):
+            half = len(gids) // 2
+            return self._nodes(gids[:half]) + self._nodes(gids[half:])
+        return self._data(answer)["nodes"]
 
     def _started(self, document: str, variables: Json) -> str:
         deadline = time.monotonic() + SLOT_PATIENCE_SECONDS
@@ -276,10 +302,10 @@ class ShopifyClient:
 
     def _post(self, body: bytes) -> httpx.Response:
         url = f"{self._shop.url}/admin/api/{self._version}/graphql.json"
-        response = self._http.post(url, content=body, headers=self._headers())
+        token = self._valid_token()
+        response = self._http.post(url, content=body, headers=_headers(token))
         if response.status_code == 401 and self._shop.client_id:
-            self._token = None
-            response = self._http.post(url, content=body, headers=self._headers())
+            response = self._http.post(url, content=body, headers=_headers(self._valid_token(refused=token)))
         answered_by = response.headers.get("X-Shopify-API-Version")
         if response.status_code == 200 and answered_by not in (None, self._version):
             raise WrongVersion(
@@ -288,8 +314,11 @@ class ShopifyClient:
             )
         return response
 
-    def _headers(self) -> Mapping[str, str]:
-        if self._token is None or time.time() > self._token_expires - EARLY_SECONDS:
+    def _valid_token(self, refused: str | None = None) -> str:
+        """The access token, renewed when it is about to expire, or is the one that Shopify has `refused`."""
+        with self._renewing:
+            if self._token != refused and time.time() < self._token_expires - EARLY_SECONDS:
+                return self._token
             grant = {
                 "grant_type": "client_credentials",
                 "client_id": self._shop.client_id or "",
@@ -304,8 +333,8 @@ class ShopifyClient:
                     "SHOPIFY_…_CLIENT_SECRET, and whether the app is installed."
                 )
             self._token = granted["access_token"]
-            self._token_expires = time.time() + float(granted.get("expires_in", 86_400))
-        return {"X-Shopify-Access-Token": self._token or "", "Content-Type": "application/json"}
+            self._token_expires = time.time() + float(granted.get("expires_in") or 86_400)
+            return self._token
 
     def _until_deadline(self, attempt: Callable[[], T]) -> T:
         """Try until it works or the deadline has passed; only what is worth another try is tried again."""
@@ -326,6 +355,10 @@ class ShopifyClient:
                 )
             time.sleep(wait)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def _headers(token: str) -> dict[str, str]:
+    return {"X-Shopify-Access-Token": token, "Content-Type": "application/json"}
 
 
 @cache

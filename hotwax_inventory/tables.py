@@ -426,7 +426,7 @@ SHOPIFY_INVENTORY_RESET = Table(
     "One level of a whole read of a shop that is master of its stock: the units on hand, which reset the facility's.",
     (
         LOG_ID,
-        Column("line_number", "bigint", "place within the read"),
+        Column("line_number", "bigint", "a number of its own within the read"),
         SHOP_ID,
         SHOPIFY_ITEM,
         SHOPIFY_LOCATION,

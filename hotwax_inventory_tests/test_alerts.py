@@ -109,7 +109,7 @@ def test_the_same_problem_is_told_once_an_hour_with_all_that_came_meanwhile(
         "import_inventory failed",
         "upload_recent_inventory_changes failed for shop SHOP",
     ]
-    assert "Materialise shopify_inventory_level for it first" in watch.webhook.posts[1]["message"]
+    assert "Run hard_sync for it first" in watch.webhook.posts[1]["message"]
     after(3601, monkeypatch)
     watch.tick()
     (again,) = watch.webhook.posts[2:]

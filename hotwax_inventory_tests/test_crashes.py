@@ -292,7 +292,7 @@ POINTS = (
 MORE_POINTS = (
     Point("session.fetch", 1, "before"),
     Point("path.replace", 2, "before"),
-    Point("landing.sync_folder", 3, "after"),
+    Point("landing.fsync_folder", 3, "after"),
     Point("landing._register", 1, "before"),
     Point("resources.transaction", 1, "after"),
     Point("resources.transaction", 2, "before"),

@@ -322,9 +322,10 @@ def test_a_shipment_is_stock_when_it_is_received_and_only_once(place: Place) -> 
         "shippedDate": "2026-03-05",
         "packages": [{"trackingNumber": "7889", "items": [package]}, {"trackingNumber": "7890", "items": []}],
     }
+    spoilt = {"externalId": "79", "packages": [{"items": [package]}, {"items": {"productIdValue": "502"}}]}
     place.put(
         f"{SHIPMENTS_V2}/ExportWarehouseToFulfillment-2026-03-05-02-00-00.json",
-        json.dumps([v2, {"externalId": "78"}]),
+        json.dumps([v2, {"externalId": "78"}, spoilt]),
         at(2),
     )
     place.succeed("import_inbound_shipment")
@@ -335,6 +336,8 @@ def test_a_shipment_is_stock_when_it_is_received_and_only_once(place: Place) -> 
     assert place.rows("select reason from data_manager_error order by log_id, line_number") == [
         ("another row of shipment INBOUND-2 is refused: line 5",),
         ("Could not find product with ident type SKU and value NOTHING",),
+        ("the row names no product",),
+        ("another row of shipment 79 is refused: line 4",),
         ("the row names no product",),
     ]
     assert place.stock() == {}
@@ -425,6 +428,8 @@ def test_restocks_are_received_at_their_time_and_can_be_changed_before(place: Pl
         ("2026-10-31T15:00:00+00:00", "01:30:00", "2026-11-01T05:30:00+00:00"),
         ("2026-10-31T15:00:00+00:00", "2026-11-01T01:30:00", "2026-11-01T05:30:00+00:00"),
         ("2026-03-07T12:00:00+00:00", "2026-03-09T09:00:00Z", "2026-03-09T09:00:00+00:00"),
+        ("2026-03-07T12:00:00+00:00", "2026-03-09T09:00Z", "2026-03-09T09:00:00+00:00"),
+        ("2026-03-07T12:00:00+00:00", "2026-03-09 09:00 -0530", "2026-03-09T14:30:00+00:00"),
     ],
 )
 def test_a_time_of_day_is_the_stores(
@@ -546,7 +551,7 @@ def test_files_that_were_only_landed_are_worked_off_later(place: Place) -> None:
         return process_bulk_imported_files_every_5_minutes(context)
 
     assert looked_for() == dg.SkipReason("No file waits.")
-    place.put_reset("reset.csv", f"{RESET}TEE-S,43,10,501\n", at(1))
+    place.put_reset("reset.csv", f"{RESET}TEE-S,43,10,501\n,43,5,999\n", at(1))
     place.put(f"{RECEIPTS}/r.csv", f"{DELTAS}43,501,NETSUITE_PRODUCT_ID,12,\n", at(2))
     place.succeed("import_inventory", {"inventory_reset": {"schedule_now": False}})
     place.succeed("import_item_receipt", {"item_receipt": {"scheduleNow": False}})
@@ -556,10 +561,14 @@ def test_files_that_were_only_landed_are_worked_off_later(place: Place) -> None:
     place.succeed("process_bulk_imported_files", {"data_manager_log": {"config_id": "IMP_ITM_RECEIPT"}})
     assert [log[1] for log in place.logs()] == ["pending", "finished"]
     assert isinstance(looked_for(), dg.RunRequest)
-    place.succeed("process_bulk_imported_files")
+    worked = place.succeed("process_bulk_imported_files")
+    (refused,) = [check for check in worked.get_asset_check_evaluations() if not check.passed]
+    assert "1 of 2 rows were refused. First: reset.csv line 3: Could not find product" in (refused.description or "")
     assert place.stock() == {("10001", "WAREHOUSE"): (22, 22)}
     assert looked_for() == dg.SkipReason("No file waits.")
     place.rows("update sequence set last_value = last_value + 1")
+    assert looked_for() == dg.SkipReason("No file waits.")
+    place.rows("update inventory_item set changed_seq = (select last_value from sequence)")
     assert isinstance(looked_for(), dg.RunRequest), "a run has died before the kits"
 
 
@@ -675,8 +684,11 @@ def test_a_reset_that_looks_wrong_is_held_until_it_is_approved_or_overtaken(plac
     place.succeed("import_item_receipt")
     assert total() == 6012
     approve = {"inventory_reset": {"paths": ["netsuite/inventoryitem/csv/2.csv"], "approve": True}}
-    place.succeed("import_inventory", approve)
+    run_id = place.succeed("import_inventory", approve).run_id
     assert total() == 12
+    assert place.rows("select message from data_manager_log where file_name = '2.csv'") == [
+        (f"Approved by run {run_id}.",)
+    ]
     reset(7, 4)
     place.succeed("import_inventory")
     reset(0, 5)

@@ -647,6 +647,29 @@ def test_what_nobody_can_take_is_told_by_a_check_and_one_directory_is_looked_at_
     assert "No files. 1 are left" in skipped(place)
 
 
+def test_what_the_server_forbids_keeps_no_other_file_back_and_ends_the_run_red(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strike = FaultyServer._strike
+
+    async def forbid(server: FaultyServer, where: str, path: bytes) -> Fault | None:
+        if b"closed" in path:
+            raise asyncssh.SFTPPermissionDenied("no")
+        return await strike(server, where, path)
+
+    monkeypatch.setattr(FaultyServer, "_strike", forbid)
+    monkeypatch.setenv("RESET_INVENTORY_IMPORT_PATH", f"closed,{RESETS}")
+    place.put("closed/reset.csv", reset(7))
+    place.put_reset("closed.csv", reset(6, key=1))
+    place.put_reset("reset.csv", reset(5))
+    told = failure(place.run("import_inventory"))
+    assert "RESET_INVENTORY: closed cannot be listed: sftp://" in told
+    assert f"{RESETS}/closed.csv cannot be read: sftp://" in told
+    assert available(place) == {named(0): 5}
+    monkeypatch.setenv("RESET_INVENTORY_IMPORT_PATH", "closed")
+    assert "closed cannot be listed" in told_by(place), "a red tick where nothing else is there"
+
+
 def test_what_cannot_be_archived_keeps_no_other_file_from_its_run(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -667,6 +690,23 @@ def test_what_cannot_be_archived_keeps_no_other_file_from_its_run(
     assert place.run("import_inventory_adjustment").success
     assert names_in(place.sftp_directory / "stuck") == set()
     assert place.stock() == {("10001", "WAREHOUSE"): (6, 6), ("10002", "WAREHOUSE"): (6, 6)}
+
+
+def test_a_run_that_works_a_file_before_another_has_archived_it_is_not_red(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put_reset("reset.csv", reset(5))
+    archive, worked = SftpSession.archive, []
+
+    def archive_late(session: SftpSession, file: RemoteFile) -> None:
+        monkeypatch.setattr(SftpSession, "archive", archive)
+        worked.append(place.run("process_bulk_imported_files").success)
+        session.archive(file)
+
+    monkeypatch.setattr(SftpSession, "archive", archive_late)
+    assert place.run("import_inventory").success
+    assert worked == [True]
+    assert available(place) == {named(0): 5}
 
 
 # --- which content counts
@@ -885,6 +925,12 @@ def other_kind_of_host_key(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
     Path(os.environ["SFTP_KNOWN_HOSTS_FILE"]).write_text(f"[127.0.0.1]:{os.environ['SFTP_PORT']} {other}")
 
 
+def broken_known_hosts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = place.home.parent / "known_hosts"
+    known.write_text("other.example.com ssh-rsa AAAAnokey=x\n" + Path(os.environ["SFTP_KNOWN_HOSTS_FILE"]).read_text())
+    monkeypatch.setenv("SFTP_KNOWN_HOSTS_FILE", str(known))
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -895,6 +941,7 @@ def other_kind_of_host_key(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
         (no_key_file, ["SFTP_PRIVATE_KEY_FILE", "nowhere cannot be read"]),
         (unknown_host, ["is not in", "SFTP_KNOWN_HOSTS_FILE", "SHA256:", "ssh-keyscan -p {port} 127.0.0.1 >>"]),
         (changed_host, ["has CHANGED", "SHA256:", "Nothing was sent", "ssh-keyscan -p {port} 127.0.0.1 >>"]),
+        (broken_known_hosts, ["has a line that is no key", "SFTP_KNOWN_HOSTS_FILE", "other.example.com"]),
         (other_kind_of_host_key, ["SHA256:", "ssh-keyscan -p {port} 127.0.0.1 >>"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -615,3 +615,17 @@ def test_a_refused_row_keeps_its_whole_comment(place: Place) -> None:
     place.put_reset(refused_rows.name, mended)
     assert place.run("import_inventory").success
     assert place.rows("select quantity, comments from inventory_reset") == [(10, "counted twice, by Ann, in May")]
+
+
+def test_a_letter_of_windows_1252_is_one_at_the_end_of_a_block_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = f"{HEADER}Modèle é".encode("cp1252")
+    monkeypatch.setattr(rows, "BLOCK_BYTES", len(begun))
+    place.put_reset("within.csv", begun + b",43,10,501\n")
+    place.put_reset("last.csv", f"{HEADER},43,10,é".encode("cp1252").rjust(len(begun) - 1, b"x") + b"\xe9")
+    place.succeed("import_inventory")
+    assert [(name, status) for name, status, *_ in sorted(place.logs())] == [
+        ("last.csv", "finished_with_errors"),
+        ("within.csv", "finished"),
+    ]

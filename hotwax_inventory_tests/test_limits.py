@@ -11,8 +11,8 @@ import dagster as dg
 import duckdb
 import pytest
 
-from hotwax_inventory import automation, retention
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory import automation, resources, retention, settings
+from hotwax_inventory.resources import ENGINE, Warehouse
 from hotwax_inventory_tests.conftest import Place
 
 HEADER = "Item,externalFacilityId,availableQty,idValue\n"
@@ -136,6 +136,23 @@ def test_a_warehouse_that_can_grow_no_more_keeps_what_was_committed_and_goes_on_
     assert place.rows("select count(*) from duckdb_tables() where table_name = 'large'") == [(0,)]
     place.put_reset("reset.csv", f"{HEADER}TEE-S,43,5,501\n")
     place.succeed("import_inventory")
+
+
+def test_a_process_that_ends_takes_nothing_away_that_another_has_spilled(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "ENGINE", ENGINE | {"memory_limit": "40MB", "threads": 1})
+    large = "create or replace temp table large as select hash(range) as a, hash(range + 1) as b from range(3_000_000)"
+    with Warehouse().transaction() as connection:
+        connection.execute(large)
+    ending = resources._engine(settings.home(), settings.reference_dir(), settings.scratch_dir())
+    resources._engine.cache_clear()  # the next engine is that of another process
+    with Warehouse().transaction() as connection:
+        connection.execute(large)
+        ending.close()
+        assert connection.execute("select count(distinct a) from large").fetchall() == [(3_000_000,)]
+    resources._engine.cache_clear()
+    assert list(settings.scratch_dir().iterdir()) == []
 
 
 def test_duckdb_is_started_once_for_all_that_a_run_does(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

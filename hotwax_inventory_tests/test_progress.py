@@ -57,7 +57,7 @@ def test_files_rows_levels_and_lines_of_a_run_are_counted_in_its_log(
         "Rows posted to the ledger: 2 of 2 rows (100 %)",
         "Shopify's bulk read: ",
         "Lines of SHOP/000001/delta-0001.jsonl that Shopify has worked: 1 of 1 lines (100 %)",
-        "Levels read: 0 of ",
+        "Levels read: 1 of 1 levels (100 %)",
     ):
         assert line in said, line
 

@@ -1,16 +1,20 @@
 """What is sent to Shopify, and what is made of its answers."""
 
+import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import httpx
 import pytest
 
 from hotwax_inventory import shopify, shopify_documents
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.publish.batch import LineOutcome, classify
 from hotwax_inventory.resources import Shopify, Warehouse, WarehouseBusy
+from hotwax_inventory.settings import ShopSettings
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
 
@@ -261,6 +265,69 @@ def test_results_in_an_odd_shape_say_nothing_and_stop_nothing(stocked: Place, mo
     assert calls(stocked, "bulkOperationRunMutation") > 0
 
 
+def test_results_counted_from_one_are_taken_for_the_lines_that_they_are_of(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIRECT_PUSH_LIMIT", "0")
+    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", at_call=2, value="INVALID_REASON"))
+    download = shopify.ShopifyClient.download
+
+    def counted_from_one(client: shopify.ShopifyClient, url: str, path: Path, size_bytes: int | None = None) -> int:
+        size = download(client, url, path, size_bytes)
+        if "result" in path.name:
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            shifted = [line | {"__lineNumber": line["__lineNumber"] + 1} for line in lines]
+            path.write_text("".join(f"{json.dumps(line)}\n" for line in shifted))
+        return size
+
+    monkeypatch.setattr(shopify.ShopifyClient, "download", counted_from_one)
+    assert not stocked.run("hard_sync", {"hard_sync_delta": {"changes_per_line": 1}}, shop="SHOP").success
+    applied = "select shopify_inventory_item_id, shopify_location_id from sync_change where outcome = 'applied'"
+    adjusted = [(c.item_id, c.location_id) for c in stocked.simulator.shops.adjustments("SHOP") if c.source == "adjust"]
+    assert sorted(stocked.rows(applied)) == sorted(adjusted)
+    assert outcomes(stocked) == {"applied": 8, "permanent": 1}
+
+
+def test_what_is_refused_by_a_code_that_is_not_known_ends_contested_after_three_rounds(stocked: Place) -> None:
+    stocked.simulator.faults.add(
+        Fault("inventoryAdjustQuantities", "user_error", at_call=0, times=1000, value="NEVER_SEEN_BEFORE")
+    )
+    failed = stocked.run("hard_sync", shop="SHOP")
+    assert outcomes(stocked) == {"contested": 9}
+    assert "NEVER_SEEN_BEFORE" in stocked.failure(failed)
+    assert calls(stocked, "inventoryAdjustQuantities") <= 8 + (1 + 3) * 9, "halved until each is alone"
+    stocked.simulator.faults.clear()
+    stocked.succeed("upload_recent_inventory_changes", shop="SHOP")
+    assert shown(stocked) == TARGETS
+
+
+def test_a_change_that_is_refused_by_a_new_code_keeps_no_other_back(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, answer = [], shopify.ShopifyClient.answer
+    bad = {"item": f"gid://shopify/InventoryItem/{item(stocked, 'TEE-L')}", "location": "gid://shopify/Location/7281"}
+
+    def refusing(client: shopify.ShopifyClient, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+        changes = variables.get("input", {}).get("changes", [])
+        named = [
+            str(n)
+            for n, change in enumerate(changes)
+            if (change["inventoryItemId"], change["locationId"]) == (bad["item"], bad["location"])
+        ]
+        if not named:
+            return answer(client, document, variables)
+        sent.append(len(changes))
+        error = {"code": "NEW_CODE", "field": ["input", "changes", *named, "delta"], "message": "No."}
+        return {"data": {"inventoryAdjustQuantities": {"inventoryAdjustmentGroup": None, "userErrors": [error]}}}
+
+    monkeypatch.setattr(shopify.ShopifyClient, "answer", refusing)
+    assert not stocked.run("hard_sync", shop="SHOP").success
+    assert outcomes(stocked) == {"applied": 8, "contested": 1}
+    assert sent == [9, 1, 1, 1], "three rounds"
+    contested = "select facility_id, error_code from sync_change where outcome = 'contested'"
+    assert stocked.rows(contested) == [("BROOKLYN", "NEW_CODE")]
+
+
 def test_while_others_have_all_bulk_operations_a_read_waits_and_says_so(
     stocked: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +375,67 @@ def test_a_sync_that_cannot_be_confirmed_is_no_success(stocked: Place, monkeypat
     stocked.simulator.faults.clear()
     assert stocked.run("hard_sync", shop="SHOP").success
     assert shown(stocked) == TARGETS
+
+
+def test_a_token_that_has_run_out_is_renewed_once_for_all_who_call() -> None:
+    granted = ["first"]
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("access_token"):
+            granted.append(f"token {len(granted)}")
+            return httpx.Response(200, json={"access_token": granted[-1], "expires_in": 86_399})
+        is_valid = request.headers["X-Shopify-Access-Token"] == granted[-1] != "first"
+        return httpx.Response(200, json={"data": {}}) if is_valid else httpx.Response(401)
+
+    shop = ShopSettings("SHOP", "http://shop", "first", "id", "secret")
+    client = shopify.ShopifyClient(shop, "2026-10", 5, httpx.MockTransport(answers))
+    with ThreadPoolExecutor(10) as pool:
+        assert list(pool.map(lambda _: client.call("{ shop { id } }", {}), range(100))) == [{}] * 100
+    assert granted == ["first", "token 1"]
+
+
+def test_levels_are_read_in_parts_where_one_request_would_cost_too_much() -> None:
+    asked: list[int] = []
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        ids = json.loads(request.content)["variables"]["ids"]
+        asked.append(len(ids))
+        if len(ids) > 100:
+            error = {"message": "Query cost is 1001", "extensions": {"code": "MAX_COST_EXCEEDED"}}
+            return httpx.Response(200, json={"errors": [error]})
+        item = {"id": "gid://shopify/InventoryItem/1"}
+        nodes = [
+            {
+                "item": item,
+                "location": {"id": id.partition("?")[0].replace("InventoryLevel", "Location")},
+                "quantities": [{"name": "available", "quantity": 5}],
+            }
+            for id in ids
+        ]
+        return httpx.Response(200, json={"data": {"nodes": nodes}})
+
+    shop = ShopSettings("SHOP", "http://shop", "token", None, None)
+    client = shopify.ShopifyClient(shop, "2026-10", 5, httpx.MockTransport(answers))
+    assert client.levels([(level, 1) for level in range(300)]) == {(1, level): 5 for level in range(300)}
+    assert sorted(asked) == [50, 62, 62, 63, 63, 125, 125, 250]
+
+
+def test_an_operation_that_is_not_known_yet_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shopify, "FIRST_POLL_SECONDS", 0.001)
+    found = {
+        **dict.fromkeys(("errorCode", "completedAt", "url", "partialDataUrl", "fileSize")),
+        "id": "1",
+        "status": "COMPLETED",
+        "createdAt": "2026-11-27T12:00:00Z",
+        "objectCount": "0",
+    }
+    answers = iter([None, found, None, None, None, None])
+    shop = ShopSettings("SHOP", "http://shop", "token", None, None)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={"data": {"bulkOperation": next(answers)}}))
+    client = shopify.ShopifyClient(shop, "2026-10", 5, transport)
+    assert client.wait("1").file_size is None
+    with pytest.raises(shopify.UnknownOperation, match="does not know the bulk operation 1"):
+        client.wait("1")
 
 
 def test_an_answer_of_another_api_version_stops_the_run(stocked: Place) -> None:
@@ -442,6 +570,20 @@ def test_an_unknown_group_and_a_shop_of_another_master_are_said_in_words(stocked
             {"data": {"inventoryAdjustQuantities": {"userErrors": [{"code": "NEW_CODE", "message": ""}]}}},
             ("unknown", "NEW_CODE", ()),
         ),
+        (
+            {
+                "data": {
+                    "inventoryAdjustQuantities": {
+                        "userErrors": [
+                            {"code": "NEW_CODE", "field": ["input", "changes", "1", "delta"], "message": ""},
+                            {"code": "INVALID_LOCATION", "field": ["input", "changes", "3"], "message": ""},
+                        ]
+                    }
+                }
+            },
+            ("unknown", "NEW_CODE", (1, 3)),
+        ),
+        ({"errors": [{"message": "Something new"}]}, ("unknown", "NO_PAYLOAD Something new", ())),
         ({"data": {"inventoryAdjustQuantities": None}}, ("unknown", "NO_PAYLOAD", ())),
         ({"data": None}, ("unknown", "NO_PAYLOAD", ())),
         ({}, ("unknown", "NO_PAYLOAD", ())),

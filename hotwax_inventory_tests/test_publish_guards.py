@@ -40,6 +40,13 @@ def test_a_token_without_a_scope_sends_nothing_and_says_which(synced: Place, job
     assert sent(synced) == before
 
 
+def test_a_scope_to_write_is_one_to_read(synced: Place) -> None:
+    reset(synced, "later", ("116", 9, "501"))
+    synced.simulator.shops.scopes["SHOP"] = ("write_inventory", "read_products", "read_locations")
+    synced.succeed(RECENT, shop="SHOP")
+    assert shown(synced) == TARGETS | {("TEE-S", 7116): 9, ("TEE-S", 7000): 23}
+
+
 def test_another_api_version_trips_a_check_and_nothing_is_sent(synced: Place) -> None:
     before = sent(synced)
     reset(synced, "later", ("116", 9, "501"))

@@ -222,10 +222,11 @@ def test_buffer_minutes_look_back_from_the_newest_watermark(synced: Place) -> No
 
 def test_the_watermark_stays_until_every_change_has_an_outcome(synced: Place) -> None:
     reset(synced, "later", ("116", 9, "501"))
-    synced.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", at_call=0, value="NEVER_SEEN_BEFORE"))
+    code = "IDEMPOTENCY_CONCURRENT_REQUEST"
+    synced.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", at_call=0, value=code))
     result = synced.run(RECENT, shop="SHOP")
-    assert "NEVER_SEEN_BEFORE" in synced.failure(result)
-    assert outcomes(synced) == {"unknown": 2}
+    assert code in synced.failure(result)
+    assert outcomes(synced) == {"retryable": 2}
     assert synced.rows("select count(*) from sync_watermark") == [(1,)]
     synced.simulator.faults.clear()
     assert synced.run(RECENT, shop="SHOP").success

@@ -108,6 +108,11 @@ def test_the_past_is_the_fold_of_what_took_effect_until_then_beside_what_was_kno
         assert "What was sent to Shopify\n\nNothing was sent until then." in text
     text = explained(history, product="TEE-S", facility_id="BROADWAY", as_of=at(3.5).isoformat())
     assert lines(text, "Ledger")[1][1].endswith("late.csv"), "in order of effect, not of arrival"
+    assert "may be missing here" not in text
+    history.rows("update data_manager_log set rows_removed_at = current_timestamp where file_name = 'same.csv'")
+    for hour, is_certain in ((3.5, False), (4.5, True)):
+        text = explained(history, product="TEE-S", facility_id="BROADWAY", as_of=at(hour).isoformat())
+        assert ("a count that came late may be missing here" in text) is not is_certain
     now = datetime.now(UTC)
     history.put(f"{ADJUSTMENTS}/later.csv", f"{DELTAS}116,501,NETSUITE_PRODUCT_ID,-2,\n", now - timedelta(hours=1))
     history.succeed("import_inventory_adjustment")

@@ -76,7 +76,11 @@ BAD_ROWS = [
         "G,,BROADWAY,5 March,\n",
         'facility_group.csv, line 2, column from_date: "5 March" is not an ISO 8601 date',
     ),
-    ("facility_group", "G,,BROADWAY,,2024-02-30\n", 'line 2, column thru_date: "2024-02-30" is not an ISO 8601 date'),
+    (
+        "facility_group",
+        "G,,BROADWAY,2024-01-01T00:00Z,2024-02-30\n",
+        'line 2, column thru_date: "2024-02-30" is not an ISO 8601 date',
+    ),
     ("facility_group", "G,,BROADWAY,,03/05/2024\n", 'line 2, column thru_date: "03/05/2024" is not an ISO 8601 date'),
     ("facility_group", "G,,BROADWAY,,infinity\n", 'line 2, column thru_date: "infinity" is not an ISO 8601 date'),
     (

@@ -131,7 +131,7 @@ def test_a_run_that_dies_is_made_good_by_the_next_ones(place: Place, job: str, p
     assert place.rows(SUMS) == sorted((*key, *totals) for key, totals in place.stock().items())
 
 
-WRITES = [Point(name, 1, when) for name in ("path.rename", "inbox.sync_folder", "inbox.write") for when in BOTH_WAYS]
+WRITES = [Point(name, 1, when) for name in ("path.rename", "inbox.fsync_folder", "inbox.write") for when in BOTH_WAYS]
 WRITES += [Point("os.fsync", call, when) for call in (1, 2) for when in BOTH_WAYS]
 
 

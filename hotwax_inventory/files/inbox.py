@@ -61,7 +61,7 @@ def write(events: Sequence[Event]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
-        sync_folder(folder)
+        fsync_folder(folder)
     except OSError:
         temporary.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
@@ -99,7 +99,7 @@ def remove(batch: Batch) -> None:
 def remove_leftovers() -> None:
     """Remove what killed receivers and imports left half written more than a day ago."""
     oldest = time.time() - 86_400
-    for path in (*inbox().glob("*.writing"), *landed_folder().glob("*.part")):
+    for path in (*inbox().glob("*.writing"), *settings.landing_folder(CONFIG_ID).glob("*.part")):
         if _modified(path) < oldest:
             path.unlink(missing_ok=True)
 
@@ -107,7 +107,7 @@ def remove_leftovers() -> None:
 def recent_ids() -> list[tuple[str, str]]:
     """(shop, webhook id) of the events of the last days, newest first, up to MOST_REMEMBERED: what a receiver starts with."""
     oldest = time.time() - REMEMBERED_DAYS * 86_400
-    landed = sorted((_modified(path), path) for path in landed_folder().glob("*.jsonl"))
+    landed = sorted((_modified(path), path) for path in settings.landing_folder(CONFIG_ID).glob("*.jsonl"))
     newest_first = [path for modified, path in reversed(landed) if modified >= oldest]
     found: dict[tuple[str, str], None] = {}
     for path in (*reversed(waiting()), *newest_first):
@@ -121,12 +121,9 @@ def recent_ids() -> list[tuple[str, str]]:
 
 def inbox() -> Path:
     """The folder of what is waiting."""
-    return _made(settings.home() / "webhook_inbox")
-
-
-def landed_folder() -> Path:
-    """The folder of what an import has taken."""
-    return _made(settings.home() / "landing" / CONFIG_ID)
+    folder = settings.home() / "webhook_inbox"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _content(path: Path) -> bytes:
@@ -160,7 +157,7 @@ def _landed(contents: Mapping[Path, bytes]) -> Batch:
     damaged = tuple(path for path, found in lines.items() if not all(map(_event, found)))
     content = b"".join(line for path in lines for line in lines[path] if path not in damaged or _event(line))
     sha256 = hashlib.sha256(content).hexdigest()
-    landed = landed_folder() / f"{sha256}.jsonl"
+    landed = settings.landing_folder(CONFIG_ID) / f"{sha256}.jsonl"
     temporary = landed.with_suffix(f".{os.getpid()}.part")
     with temporary.open("wb") as file:
         file.write(content)
@@ -170,12 +167,7 @@ def _landed(contents: Mapping[Path, bytes]) -> Batch:
     return Batch(tuple(contents), damaged, landed, sha256, len(content))
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def sync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Make the names in a folder last."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

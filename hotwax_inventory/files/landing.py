@@ -19,7 +19,7 @@ import dagster as dg
 from filelock import FileLock
 
 from hotwax_inventory import settings
-from hotwax_inventory.files.inbox import sync_folder
+from hotwax_inventory.files.inbox import fsync_folder
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk
 from hotwax_inventory.sftp import DiskRefused, FileChanged, RemoteFile, SftpRefused, SftpSession
@@ -62,12 +62,15 @@ class Source:
 
 @dataclass
 class Landing:
-    """What a run landed: which files were registered, which were left alone and why; `refused` are left until a person acts."""
+    """What a run landed: which files were registered, and why others were left alone, until a person acts where they are `refused`.
+
+    `forbidden` says in sentences what the server's rights have kept the run from: to list, to read, to archive."""
 
     registered: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    forbidden: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,27 @@ class Landed:
     export_time: datetime | None
 
 
-def ready_files(source: Source, session: SftpSession) -> tuple[list[RemoteFile], dict[str, RemoteFile], dict[str, str]]:
-    """Look once: the files that have not changed for SFTP_STABLE_SECONDS, those that must be looked at again, those refused.
+@dataclass
+class Look:
+    """What a look finds: files that have not changed for SFTP_STABLE_SECONDS, those that must be looked at again, those that are
+    refused and why, and sentences about directories that may not be listed."""
 
-    The looks are remembered on disk, so that a look by a sensor counts for the run and a restart does not shorten the wait.
-    Raises SftpUnavailable, SftpRefused."""
-    refused: dict[str, str] = {}
-    found = [file for file in _listing(source, session, refused) if _wanted(file, source, refused)]
-    return *_settled(source, found), refused
+    ready: list[RemoteFile] = field(default_factory=list)
+    unsettled: dict[str, RemoteFile] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    forbidden: dict[str, str] = field(default_factory=dict)
+
+
+def look_at(source: Source, session: SftpSession) -> Look:
+    """Look once. Looks are remembered on disk, so that one by a sensor counts for the run and a restart does not shorten the wait.
+
+    Raises SftpUnavailable; SftpRefused where no directory may be listed."""
+    look = Look()
+    found = [file for file in _listing(source, session, look.forbidden) if _wanted(file, source, look.refused)]
+    if look.forbidden and not found:
+        raise SftpRefused(" ".join(look.forbidden.values()))
+    look.ready, look.unsettled = _settled(source, found)
+    return look
 
 
 def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehouse) -> Landing:
@@ -97,16 +113,17 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
     Raises MissingFile for a path that is not there, NoReference, SftpUnavailable, SftpRefused, DiskNearlyFull."""
     landing = Landing()
     log = dg.get_dagster_logger()
-    _remove_what_killed_runs_left(_landing_folder(source.config_id))
+    _remove_what_killed_runs_left(settings.landing_folder(source.config_id))
     with sftp.session(source.property_resource) as session:
         _note_archived(source, session, warehouse)
         looked_at = datetime.now(UTC)
-        ready, unsettled, landing.refused = ready_files(source, session)
-        if unsettled:
-            log.info(f"{len(unsettled)} files are looked at again in {settings.sftp_stable_seconds()} seconds.")
+        look = look_at(source, session)
+        if look.unsettled:
+            log.info(f"{len(look.unsettled)} files are looked at again in {settings.sftp_stable_seconds()} seconds.")
             time.sleep(settings.sftp_stable_seconds())
-            ready, unsettled, landing.refused = ready_files(source, session)
-        landing.left |= dict.fromkeys(unsettled, "still changing")
+            look = look_at(source, session)
+        ready, landing.refused, landing.forbidden = look.ready, look.refused, look.forbidden
+        landing.left |= dict.fromkeys(look.unsettled, "still changing")
         if ready and not has_reference(warehouse):
             raise NoReference(
                 f"{len(ready)} files stay on SFTP: there is no product or no facility yet, so that all their rows would be "
@@ -120,8 +137,8 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
             require_free_disk(sum(file.size_bytes for file in batch))
             landed = list(_fetched(feed, source, batch, session, landing))
             _register(feed, source, landed, looked_at, run_id, warehouse, landing)
-            landing.refused |= _archive(source, [file.remote for file in landed], run_id, session, warehouse)
-        landing.left |= landing.refused
+            landing.forbidden |= _archive(source, [file.remote for file in landed], session, warehouse)
+        landing.left |= landing.refused | landing.forbidden
     return landing
 
 
@@ -166,10 +183,13 @@ def export_time(name: str) -> datetime | None:
     return None
 
 
-def _listing(source: Source, session: SftpSession, refused: dict[str, str]) -> Iterator[RemoteFile]:
+def _listing(source: Source, session: SftpSession, forbidden: dict[str, str]) -> Iterator[RemoteFile]:
     if not source.paths:
         for directory in source.directories:
-            yield from session.listing(directory)
+            try:
+                yield from session.listing(directory)
+            except SftpRefused as error:
+                forbidden[directory] = f"{source.config_id}: {directory} cannot be listed: {error}"
         return
     for path in dict.fromkeys(posixpath.normpath(path.lstrip("/")) for path in source.paths):
         file = session.look(path)
@@ -201,7 +221,7 @@ def _harmless(name: str) -> bool:
         name.encode()
     except UnicodeEncodeError:
         return False
-    return name.isprintable() and "/" not in name and "\\" not in name and ".." not in name and "�" not in name
+    return name.isprintable() and "/" not in name and "\\" not in name and ".." not in name and "\ufffd" not in name
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -217,11 +237,11 @@ def _matches(name: str, pattern: str) -> bool:
 def _settled(source: Source, found: Iterable[RemoteFile]) -> tuple[list[RemoteFile], dict[str, RemoteFile]]:
     """Split into settled and unsettled files by the looks on disk, and remember this look."""
     stable_seconds = settings.sftp_stable_seconds()
-    memory = _landing_folder(source.config_id) / f"looks-{settings.file_name(source.property_resource)}.json"
+    memory = settings.landing_folder(source.config_id) / f"looks-{settings.file_name(source.property_resource)}.json"
     settled: list[RemoteFile] = []
     unsettled: dict[str, RemoteFile] = {}
     with FileLock(f"{memory}.lock"):
-        before: dict[str, list[float]] = json.loads(memory.read_text()) if memory.exists() else {}
+        before = _looks(memory)
         now, looks = time.time(), {}
         for file in found:
             size, modified, since = before.get(file.path, (-1, -1, now))
@@ -241,10 +261,18 @@ def _settled(source: Source, found: Iterable[RemoteFile]) -> tuple[list[RemoteFi
     return settled, unsettled
 
 
+def _looks(memory: Path) -> dict[str, list[float]]:
+    """The looks on disk. Of a memory that a dying machine has spoilt nothing is known, so that its files wait once more."""
+    try:
+        return json.loads(memory.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
 def _fetched(
     feed: Feed, source: Source, files: Iterable[RemoteFile], session: SftpSession, landing: Landing
 ) -> Iterator[Landed]:
-    folder = _landing_folder(source.config_id)
+    folder = settings.landing_folder(source.config_id)
     for file in files:
         temporary = folder / f"{uuid.uuid4()}.part"
         try:
@@ -252,14 +280,14 @@ def _fetched(
             suffix = ".json" if file.name.lower().endswith(".json") else ".csv"
             landed = folder / f"{sha256}{suffix}"
             temporary.replace(landed)
-            sync_folder(folder)
+            fsync_folder(folder)
         except FileChanged as error:
             landing.left[file.path] = str(error)
             continue
         except DiskRefused:
             raise
         except SftpRefused as error:
-            landing.refused[file.path] = str(error)
+            landing.forbidden[file.path] = f"{file.path} cannot be read: {error}"
             continue
         finally:
             temporary.unlink(missing_ok=True)
@@ -436,35 +464,28 @@ where config_id = $config_id
 """
 
 
-# The run that could not archive a file ends red, whichever has registered it.
-NOT_ARCHIVED = """
-update data_manager_log
-set run_id = $run_id
-where config_id = $config_id
-    and property_resource = $property_resource
-    and archived_at is null
-    and remote_path in (select unnest($paths))
-"""
-
-
-def _archive(
-    source: Source, files: list[RemoteFile], run_id: str, session: SftpSession, warehouse: Warehouse
-) -> dict[str, str]:
-    """Archive registered files; those that the server does not let us move, and why."""
+def _archive(source: Source, files: list[RemoteFile], session: SftpSession, warehouse: Warehouse) -> dict[str, str]:
+    """Archive registered files; those that the server does not let us move, with a sentence each."""
     if not files:
         return {}
     refused: dict[str, str] = {}
     for file in files:
         try:
             session.archive(file)
-        except SftpRefused as error:
-            refused[file.path] = str(error)
-    feed = {"config_id": source.config_id, "property_resource": source.property_resource}
+        except SftpRefused:
+            archive = posixpath.join(posixpath.dirname(file.path), "archive")
+            refused[file.path] = (
+                f"{file.path} was taken, and cannot be moved to {archive}: see the rights of that directory."
+            )
     with warehouse.transaction() as connection:
-        moved = [file.path for file in files if file.path not in refused]
-        connection.execute(ARCHIVED, feed | {"paths": moved})
-        if refused:
-            connection.execute(NOT_ARCHIVED, feed | {"paths": list(refused), "run_id": run_id})
+        connection.execute(
+            ARCHIVED,
+            {
+                "config_id": source.config_id,
+                "property_resource": source.property_resource,
+                "paths": [file.path for file in files if file.path not in refused],
+            },
+        )
     return refused
 
 
@@ -486,12 +507,6 @@ def _note_archived(source: Source, session: SftpSession, warehouse: Warehouse) -
     if gone:
         with warehouse.transaction() as connection:
             connection.execute(ARCHIVED, feed | {"paths": gone})
-
-
-def _landing_folder(config_id: str) -> Path:
-    folder = settings.home() / "landing" / settings.file_name(config_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _remove_what_killed_runs_left(folder: Path) -> None:

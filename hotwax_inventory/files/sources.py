@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from hotwax_inventory import settings
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -39,21 +41,21 @@ def external_assets(feeds: Sequence[Feed]) -> list[dg.AssetSpec]:
             group_name="files",
             kinds={"csv"},
             description="The reference CSVs: products, facilities, groups, stores, shops and their mappings.",
-            metadata={"dagster/uri": "HOTWAX_REFERENCE_DIR"},
+            metadata={"folder": dg.MetadataValue.path(str(settings.reference_dir()))},
         ),
         dg.AssetSpec(
             "shopify_levels",
             group_name="files",
             kinds={"shopify"},
             description="The inventory levels of every Shopify shop, as its Admin API shows them.",
-            metadata={"dagster/uri": "https://<shop_domain>/admin/api"},
+            metadata={"address": "https://<shop_domain>/admin/api"},
         ),
         dg.AssetSpec(
             "webhook_inbox",
             group_name="files",
             kinds={"shopify", "json"},
             description="The webhooks that the receiver has acknowledged and no import has taken yet.",
-            metadata={"dagster/uri": "HOTWAX_HOME/webhook_inbox"},
+            metadata={"folder": dg.MetadataValue.path(str(settings.home() / "webhook_inbox"))},
         ),
         *(
             dg.AssetSpec(
@@ -61,7 +63,7 @@ def external_assets(feeds: Sequence[Feed]) -> list[dg.AssetSpec]:
                 group_name="files",
                 kinds={"sftp", *(pattern.rpartition(".")[2] for pattern in feed.patterns)},
                 description=feed.description,
-                metadata={"dagster/uri": ", ".join(f"sftp:/{directory}" for directory in feed.directories)},
+                metadata={"directories": ", ".join(settings.import_directories(feed.config_id, feed.directories))},
             )
             for feed in feeds
         ),

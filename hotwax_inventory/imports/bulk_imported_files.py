@@ -9,7 +9,7 @@ from hotwax_inventory import tables
 from hotwax_inventory.imports import shopify_reset, summary
 from hotwax_inventory.imports.accepting import Imported
 from hotwax_inventory.imports.feeds import FEEDS, IMPORTS
-from hotwax_inventory.imports.queue import import_pending
+from hotwax_inventory.imports.queue import FeedRun, import_pending
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.run_config import HotwaxConfig
 
@@ -27,6 +27,10 @@ select distinct config_id
 from data_manager_log
 where json_extract_string(parameters, '$.feed') is not null
 """
+
+
+# It takes no file, so that none can repeat another.
+CHECK_SPECS = [spec for spec in summary.check_specs("data_manager_log") if spec.name != "content_is_new"]
 
 
 class UnknownConfig(ValueError):
@@ -47,6 +51,7 @@ class BulkImportedFiles(HotwaxConfig):
     kinds={"duckdb"},
     deps=[feed.files_asset for feed in FEEDS],
     metadata=tables.DATA_MANAGER_LOG.metadata,
+    check_specs=CHECK_SPECS,
 )
 def data_manager_log(
     context: dg.AssetExecutionContext, config: BulkImportedFiles, warehouse: Warehouse
@@ -60,18 +65,12 @@ def data_manager_log(
     with warehouse.transaction() as connection:
         if config.config_id in (None, shopify_reset.CONFIG_ID):
             shopify_reset.work_reads(context.run.run_id, connection)
-        rows = connection.execute("select count(*) from data_manager_log").fetchall()[0][0]
         files = connection.execute(LAST_DAY).fetchall()
+    last_day = summary.markdown_table(("file", "config", "status", "rows", "refused", "ignored", "message"), files)
+    result = summary.result(FeedRun(imported=imported), "data_manager_log", tables.DATA_MANAGER_LOG, warehouse)
     return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": rows,
-            "files": len(imported),
-            "rows_refused": sum(file.refused for file in imported),
-            "files_in_this_run": summary.files_table(imported),
-            "files_of_the_last_day": summary.markdown_table(
-                ("file", "config", "status", "rows", "refused", "ignored", "message"), files
-            ),
-        }
+        metadata={**(result.metadata or {}), "files_of_the_last_day": last_day},
+        check_results=[check for check in result.check_results or () if check.check_name != "content_is_new"],
     )
 
 

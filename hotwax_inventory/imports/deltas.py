@@ -3,6 +3,8 @@
 The three have one format (HotWax reference 3.4, 3.7): every row is one line of a transaction at one location; a transfer between
 two of our facilities has two. Item receipts come as JSON, too, which is something else: see `imports.fulfillment`."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 from pydantic import Field
 
@@ -138,7 +140,9 @@ class AdjustmentFiles(ImportFiles):
     ],
     check_specs=summary.check_specs("item_receipt"),
 )
-def item_receipt(context: dg.AssetExecutionContext, config: ReceiptFiles, sftp: Sftp, warehouse: Warehouse):
+def item_receipt(
+    context: dg.AssetExecutionContext, config: ReceiptFiles, sftp: Sftp, warehouse: Warehouse
+) -> Iterator[dg.MaterializeResult]:
     """Receipts (CSV) and fulfilments (JSON) come in the same directories; a file's content says which it is."""
     yield summary.import_files((RECEIPT, FULFILLMENT), context, config, sftp, warehouse)
     yield dg.MaterializeResult(

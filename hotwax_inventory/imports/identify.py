@@ -6,6 +6,11 @@ from collections.abc import Collection
 ID_TYPE = "upper(replace(replace({0}, ' ', ''), '_', ''))"
 MOST_UNITS = 2_000_000_000
 
+# A time with its zone, or a date, that ISO 8601 writes without seconds, or with a blank before the zone, as DuckDB reads it.
+MOMENT = r"""regexp_replace(
+    regexp_replace({0}, ' ([Z+-])', '\1'), '^(.{{10}}[T ][0-9]{{2}}:[0-9]{{2}})(Z|[+-].*)?$', '\1:00\2'
+)"""
+
 KNOWN_TYPES = ("PRODUCTID", "NETSUITEPRODUCTID", "SKU", "UPCA")
 
 # A quantity as a number: a whole one, also written with zeros after the point; null where it is none.

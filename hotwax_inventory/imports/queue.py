@@ -55,7 +55,12 @@ def run_import(
             log.info(f"On SFTP there is no file {wanted} in {', '.join(source.directories)}.")
     if held:
         with warehouse.transaction() as connection:
-            connection.execute(RELEASE, {"config_id": source.config_id, "paths": list(held), "run_id": run_id})
+            values = {"config_id": source.config_id, "paths": list(held), "run_id": run_id}
+            (released,) = connection.execute(RELEASE, values).fetchall()[0]
+        if released < len(held):
+            log.warning(
+                "A newer reset has come in the meantime: what was held before it is cancelled, and was not approved."
+            )
     if config.schedule_now:
         with done.seconds.of("reading"):
             done.imported = import_pending(imports, config.config_id, run_id, warehouse)

@@ -4,7 +4,7 @@ All or nothing: a file that is missing, or has anything wrong with it, leaves th
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings, tables
+from hotwax_inventory.imports.identify import MOMENT
 from hotwax_inventory.imports.rows import BadFile, Text, fields_relation, read_text
 from hotwax_inventory.imports.shop_products import ITEMS_MOVED, match_products
 from hotwax_inventory.resources import Warehouse, require_free_disk
@@ -78,7 +79,7 @@ def _time(column: str) -> Rule:
     iso = f"regexp_full_match({column}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}([T ].*)?')"
     return Rule(
         column,
-        f"{column} is null or ({iso} and try_cast({column} as timestamptz) is not null)",
+        f"{column} is null or ({iso} and try_cast({MOMENT.format(column)} as timestamptz) is not null)",
         "is not an ISO 8601 date",
     )
 
@@ -181,7 +182,7 @@ REFERENCE_FILES = (
         tables.FACILITY_GROUP,
         ("facility_group_id", "facility_group_type_id", "facility_id", "from_date", "thru_date"),
         ("facility_group_id", "facility_id"),
-        {"from_date": "from_date::timestamptz", "thru_date": "thru_date::timestamptz"},
+        {name: f"{MOMENT.format(name)}::timestamptz" for name in ("from_date", "thru_date")},
         (_FACILITY_OR_AGGREGATE, _time("from_date"), _time("thru_date")),
     ),
     ReferenceFile(
@@ -275,7 +276,7 @@ ASSETS = (
         if file.table.name in ASSETS
     ],
 )
-def reference(context: dg.AssetExecutionContext, warehouse: Warehouse):
+def reference(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
     """Load every reference file in one transaction, match the items of the shops anew, and make each shop a partition.
 
     Raises ReferenceError, with nothing changed, when a file has anything wrong with it; DiskNearlyFull."""
@@ -326,7 +327,7 @@ def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duck
     else:
         text = _text(file, path, scratch, connection)
         connection.execute(f"create or replace temp table staged as {_staged(file, text)}")
-        _check(file, text, connection)
+        _check(file, connection)
     connection.execute(f"create or replace temp table replaced as from {file.table.name}")
     values = ", ".join(file.values.get(column.name, column.name) for column in file.table.columns)
     connection.execute(f"delete from {file.table.name}")
@@ -363,7 +364,7 @@ def _staged(file: ReferenceFile, text: Text) -> str:
         from ({fields_relation({0: text}, extra_fields=1)})"""
 
 
-def _check(file: ReferenceFile, text: Text, connection: duckdb.DuckDBPyConnection) -> None:
+def _check(file: ReferenceFile, connection: duckdb.DuckDBPyConnection) -> None:
     key = ", ".join(file.table.key)
     filled = " and ".join(f"{column} is not null" for column in file.required)
     rules = [

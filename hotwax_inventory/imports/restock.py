@@ -15,6 +15,7 @@ from hotwax_inventory.imports.identify import (
     HAS_STOCK_FACILITY,
     IDENTIFIED,
     IS_DERIVED_KIT,
+    MOMENT,
     NOT_POSITIVE,
     VIRTUAL_FACILITY,
     WRONG_FACILITY,
@@ -73,7 +74,7 @@ staged as (
     select
         *,
         case
-            when is_absolute then try_cast(stated_time as timestamptz)
+            when is_absolute then try_cast({MOMENT.format("stated_time")} as timestamptz)
             when is_local then list_min(occurrences[1])
             else list_min(list_filter(flatten(occurrences), lambda moment: moment >= effective_at))
         end as scheduled_at

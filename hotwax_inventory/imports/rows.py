@@ -145,11 +145,8 @@ def _look(path: Path) -> _Look:
         while block := file.read(BLOCK_BYTES):
             if (at := block.find(b"\0")) >= 0:
                 raise BadFile(f"The file has a NUL byte at offset {offset + at}: it is damaged, or not text.")
-            if encoding == "utf-8-sig" and not block.isascii():
-                try:
-                    decoder.decode(block, final=len(block) < BLOCK_BYTES)
-                except UnicodeDecodeError:
-                    encoding, plain = "cp1252", False
+            if encoding == "utf-8-sig" and (not block.isascii() or decoder.getstate()[0]):
+                encoding = _encoding(decoder, block)
             joined = last + block
             plain = plain and _is_plain(joined)
             lines += block.count(b"\n")
@@ -159,9 +156,21 @@ def _look(path: Path) -> _Look:
             quoted = quoted or b'"' in block
             unended = _unended(block, unended) if plain else 0
             offset, last = offset + len(block), block[-2:]
+        if encoding == "utf-8-sig":
+            encoding = _encoding(decoder, b"", is_last=True)
+        plain = plain and encoding == "utf-8-sig"
     # DuckDB takes line ends of one kind; a line feed in a cell of a file from Excel is of another
     plain = plain and returns in (0, lines)
     return _Look(encoding, plain, quoted, lines + (last[-1:] != b"\n"), odd)
+
+
+def _encoding(decoder: codecs.IncrementalDecoder, block: bytes, is_last: bool = False) -> str:
+    """What a file is that was UTF-8 before this block."""
+    try:
+        decoder.decode(block, final=is_last)
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8-sig"
 
 
 def _unended(block: bytes, before: int) -> int:
@@ -351,7 +360,7 @@ def _is_closed(lines: list[str]) -> bool:
 
 
 def _header(names: list[str], line_number: int) -> tuple[str, ...]:
-    stripped = tuple(name.strip().strip("﻿") for name in names)
+    stripped = tuple(name.strip().strip("\ufeff") for name in names)
     if not any(stripped):
         raise BadFile(f"Line {line_number}, which should be the header, has no column names.")
     if len(stripped) > MOST_COLUMNS:

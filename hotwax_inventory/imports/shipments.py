@@ -115,7 +115,8 @@ from grouped
 window shipment as (partition by log_id, external_shipment_id)
 """
 
-# Only the first package lists the items; the tracking numbers are those of all.
+# Only the first package need list the items; the tracking numbers are those of all. A package whose items are no list stands for an
+# item that cannot be used, so that the shipment is refused.
 RECORDS = """
     with parsed as (
         select
@@ -123,7 +124,7 @@ RECORDS = """
             content,
             from_json(content, '{
                 "externalId": "varchar", "transferOrderId": "varchar",
-                "packages": [{"trackingNumber": "varchar", "items": ["json"]}]
+                "packages": ["json"]
             }') as shipment
         from element
     ),
@@ -133,8 +134,16 @@ RECORDS = """
             content,
             shipment.externalId as external_id,
             shipment.transferOrderId as order_id,
-            left(array_to_string(list_transform(shipment.packages, lambda p: p.trackingNumber), ' | '), 1000) as tracking_number,
-            flatten(list_transform(shipment.packages, lambda p: p.items)) as items
+            left(array_to_string(list_transform(shipment.packages, lambda p: p ->> '$.trackingNumber'), ' | '), 1000)
+                as tracking_number,
+            flatten(list_transform(
+                shipment.packages,
+                lambda p: case
+                    when json_type(p, '$.items') = 'ARRAY' then from_json(p -> '$.items', '["json"]')
+                    when json_type(p) = 'OBJECT' and coalesce(json_type(p, '$.items'), 'NULL') = 'NULL' then []::json[]
+                    else [p]
+                end
+            )) as items
         from parsed
     ),
     item as (

@@ -150,10 +150,12 @@ def match_products(shop_id: str, connection: duckdb.DuckDBPyConnection) -> None:
     )
     connection.execute(
         """
-        insert into shopify_shop_product
-        select $shop_id, m.product_id, m.shopify_inventory_item_id, m.matched_by, (select last_value from sequence)
-        from matched as m
-        anti join (select product_id from shopify_shop_product where shop_id = $shop_id) as s using (product_id)
+        merge into shopify_shop_product as s
+        using matched as m
+        on s.shop_id = $shop_id and s.product_id = m.product_id
+        when matched and s.matched_by <> m.matched_by then update set matched_by = m.matched_by
+        when not matched then
+            insert values ($shop_id, product_id, shopify_inventory_item_id, matched_by, (select last_value from sequence))
         """,
         values,
     )

@@ -57,7 +57,8 @@ def last_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Read:
     ).fetchall()
     if not found:
         raise NothingRead(
-            f"Shop {shop_id} was never read. Materialise shopify_inventory_level for it first, or run the whole job."
+            f"Shop {shop_id} was never read. Run hard_sync for it first, which reads every level; for a dry run materialise "
+            "shopify_inventory_level and shopify_shop_product alone."
         )
     return Read(*found[0])
 
@@ -75,24 +76,20 @@ def shopify_inventory_level(
     """One level (an item at a location) as the shop shows it."""
     with warehouse.transaction() as connection:
         shop = find_shop(context.partition_key, connection)
-    folder = settings.home() / "landing" / "shopify" / settings.file_name(shop.shop_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    lines, seconds = folder / f"levels-{context.run.run_id}.jsonl", Seconds()
+    seconds = Seconds()
+    with settings.temporary_folder() as scratch, shopify.client(shop.shop_id, shop.shop_domain) as client:
+        lines = Path(scratch) / "levels.jsonl"
 
-    def load(operation: BulkOperation) -> int:
-        with seconds.of("loading"), warehouse.transaction() as connection:
-            return load_levels(shop.shop_id, operation, lines, connection)
+        def load(operation: BulkOperation) -> int:
+            with seconds.of("loading"), warehouse.transaction() as connection:
+                return load_levels(shop.shop_id, operation, lines, connection)
 
-    try:
-        with shopify.client(shop.shop_id, shop.shop_domain) as client:
-            operation, count = read_levels(client, lines, load, seconds)
-    finally:
-        lines.unlink(missing_ok=True)
+        operation, count = read_levels(client, lines, load, seconds)
     return dg.MaterializeResult(
         metadata={
             "dagster/partition_row_count": count,
             "objects": operation.object_count,
-            "bytes": operation.file_size,
+            **({} if operation.file_size is None else {"bytes": operation.file_size}),
             "bulk_operation": operation.id,
             **seconds.metadata,
         }
@@ -129,17 +126,18 @@ def read_levels(
 def _fetch(client: ShopifyClient, operation: BulkOperation, lines: Path) -> str:
     """Fetch the result of an operation that has ended; what is wrong with it, or an empty text."""
     if operation.status != "COMPLETED":
-        return f"the bulk operation {operation.id} ended as {operation.status} ({operation.error_code})"
+        rights = ": see the access scopes of the app" if operation.error_code == "ACCESS_DENIED" else ""
+        return f"the bulk operation {operation.id} ended as {operation.status} ({operation.error_code}){rights}"
     if operation.url is None:
         lines.write_bytes(b"")
         return "" if operation.object_count == 0 else f"{operation.object_count} objects, but no address of a result"
-    require_free_disk(operation.file_size)
+    require_free_disk(operation.file_size or 0)
     try:
         size = client.download(operation.url, lines, operation.file_size)
     except (ShopifyUnavailable, ShopifyRefused) as error:
         # refused: its address has expired in the meantime
         return str(error)
-    if size != operation.file_size:
+    if operation.file_size is not None and size != operation.file_size:
         return f"{size:,} of {operation.file_size:,} bytes arrived"
     with lines.open("rb") as file:
         count, last = 0, b"\n"
@@ -254,7 +252,7 @@ def load_levels(shop_id: str, operation: BulkOperation, lines: Path, connection:
             "completed": operation.completed_at or operation.created_at,
             "objects": operation.object_count,
             "levels": count,
-            "size": operation.file_size,
+            "size": lines.stat().st_size,
         },
     )
     return count

@@ -143,8 +143,13 @@ def register_read(
     A read that is registered already stays as it is."""
     known = connection.execute(
         "select log_id from data_manager_log where config_id = $config_id and remote_path = $operation_id "
-        "and json_extract_string(parameters, '$.shop_id') = $shop_id",
-        {"config_id": CONFIG_ID, "operation_id": read.operation_id, "shop_id": shop.shop_id},
+        "and effective_at = $started_at and json_extract_string(parameters, '$.shop_id') = $shop_id",
+        {
+            "config_id": CONFIG_ID,
+            "operation_id": read.operation_id,
+            "started_at": read.started_at,
+            "shop_id": shop.shop_id,
+        },
     ).fetchall()
     if known:
         return known[0][0], {}

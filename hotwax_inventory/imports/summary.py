@@ -28,7 +28,7 @@ class FilesFailed(Exception):
 
 
 def check_specs(asset: str) -> list[dg.AssetCheckSpec]:
-    """The checks that every file import reports about its own run."""
+    """The checks that a run reports about the files that it took and read."""
     return [
         dg.AssetCheckSpec(
             "rows_accepted",
@@ -59,14 +59,15 @@ def import_files(
     warehouse: Warehouse,
 ) -> dg.MaterializeResult:
     """Do an import run, and say what it did. `imports` are the kinds of file that the feed brings."""
-    return result(run_import(imports, config, context.run.run_id, sftp, warehouse), imports[0], warehouse)
+    done = run_import(imports, config, context.run.run_id, sftp, warehouse)
+    return result(done, imports[0].feed.asset, imports[0].table, warehouse)
 
 
-def result(done: FeedRun, spec: Import, warehouse: Warehouse) -> dg.MaterializeResult:
+def result(done: FeedRun, asset: str, table: Table, warehouse: Warehouse) -> dg.MaterializeResult:
     """Metadata (files with counts, the first refused rows) and the checks of one import run."""
     imported = done.imported
     with warehouse.transaction() as connection:
-        row_count = connection.execute(f"select count(*) from {spec.table.name}").fetchall()[0][0]
+        row_count = connection.execute(f"select count(*) from {table.name}").fetchall()[0][0]
         refused = connection.execute(
             "select l.file_name, e.line_number, e.column_name, e.reason, e.raw_row "
             "from data_manager_error as e join data_manager_log as l using (log_id) "
@@ -98,9 +99,7 @@ def result(done: FeedRun, spec: Import, warehouse: Warehouse) -> dg.MaterializeR
         metadata["failed_records"] = dg.MetadataValue.path(str(folder))
     if done.landing.left:
         metadata["left_on_sftp"] = markdown_table(("path", "why"), list(done.landing.left.items()))
-    return dg.MaterializeResult(
-        asset_key=spec.feed.asset, metadata=metadata, check_results=_checks(done, spec.feed.asset, refused)
-    )
+    return dg.MaterializeResult(asset_key=asset, metadata=metadata, check_results=_checks(done, asset, refused))
 
 
 def files_table(imported: Sequence[Imported]) -> dg.MarkdownMetadataValue:
@@ -117,16 +116,13 @@ def row_count(spec: Import, warehouse: Warehouse) -> int:
         return connection.execute(f"select count(*) from {spec.table.name}").fetchall()[0][0]
 
 
-def failures(imported: Sequence[Imported]) -> list[Imported]:
-    return [file for file in imported if file.failure]
-
-
 def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) -> list[dg.AssetCheckResult]:
     """The checks of a run; `refused_rows` are the first of them as (file, line, column, reason, row)."""
     refused, rows = sum(file.refused for file in done.imported), sum(file.rows for file in done.imported)
     hollow = [file.file_name for file in done.imported if not file.rows and not file.failure]
     notes = [f"{file.file_name}: {file.note}" for file in done.imported if file.note]
-    failed, left = failures(done.imported), done.landing.refused
+    failed = [file for file in done.imported if file.failure]
+    refused_files, forbidden = done.landing.refused, done.landing.forbidden
     return [
         dg.AssetCheckResult(
             asset_key=asset,
@@ -153,16 +149,21 @@ def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) ->
         dg.AssetCheckResult(
             asset_key=asset,
             check_name="files_readable",
-            passed=not (failed or left),
+            passed=not (failed or refused_files or forbidden),
             severity=dg.AssetCheckSeverity.ERROR,
             description=" ".join(
                 [
                     *(f"{file.file_name}: {file.failure}" for file in failed),
-                    *(f"{path} stays on SFTP: {why.rstrip('.')}." for path, why in left.items()),
+                    *(f"{path} stays on SFTP: {why}." for path, why in refused_files.items()),
+                    *forbidden.values(),
                 ]
             )[:1000]
             or None,
-            metadata={"failed": [file.file_name for file in failed], "left": list(left)[:MOST_LINES]},
+            metadata={
+                "failed": [file.file_name for file in failed],
+                "left": list(refused_files | forbidden)[:MOST_LINES],
+                "forbidden": dg.MetadataValue.json(list(forbidden.values())[:MOST_LINES]),
+            },
         ),
     ]
 

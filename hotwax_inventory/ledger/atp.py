@@ -2,6 +2,8 @@
 
 Both are views over stock, kits and rules, so that they are never stale; what a run materialises is their definition."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 import duckdb
 
@@ -139,7 +141,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, *, is_temporary: bool = 
         )
     ],
 )
-def atp(warehouse: Warehouse):
+def atp(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
     """Define what each facility and each channel may promise."""
     with warehouse.transaction() as connection:
         create_views(connection)

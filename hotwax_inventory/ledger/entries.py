@@ -1,6 +1,7 @@
-"""The inventory ledger and the stock that it adds up to: imported files are posted here, and nothing else writes either.
+"""The inventory ledger and the stock that it adds up to: imported files are posted here.
 
-`ledger.fold` says what rows change. Small files are posted many at a time, a large reset by itself (`ledger.resets`)."""
+`ledger.fold` says what rows change, and `ledger.resets` posts a large reset by itself: nothing but these two writes entries and
+stock, whoever asks for it. Small files are posted many at a time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ update data_manager_log
 set
     status_id = case when failed_record_count > 0 then 'finished_with_errors' else 'finished' end,
     finished_at = current_timestamp,
-    message = case when total_record_count = 0 then 'The file has a header and no rows.' end
+    message = coalesce(case when total_record_count = 0 then 'The file has a header and no rows.' end, message)
 where log_id in (select log_id from posting)
 """
 
@@ -315,7 +316,7 @@ BIGGEST_COLUMNS = ("SKU", "facility", "ATP before", "ATP after", "change", "reas
         )
     ],
 )
-def inventory_item_detail(warehouse: Warehouse):
+def inventory_item_detail(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
     """Post every imported file to the ledger, whichever run imported it."""
     seconds = Seconds()
     with seconds.of("posting"):

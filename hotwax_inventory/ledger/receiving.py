@@ -218,11 +218,14 @@ def _set_destination(shipment_id: str, facility_id: str, connection: duckdb.Duck
     ).fetchall()
     if not known:
         raise ReceivingRefused(f"There is no facility {facility_id} that holds stock. See facility.csv.")
-    ((destination,),) = connection.execute(
+    connection.execute(
         "update shipment set destination_facility_id = coalesce(destination_facility_id, $facility_id) "
-        "where shipment_id = $shipment_id returning destination_facility_id",
+        "where shipment_id = $shipment_id",
         {"facility_id": known[0][0], "shipment_id": shipment_id},
-    ).fetchall()
+    )
+    (destination,) = connection.execute(
+        "select destination_facility_id from shipment where shipment_id = $shipment_id", {"shipment_id": shipment_id}
+    ).fetchall()[0]
     if destination != known[0][0]:
         dg.get_dagster_logger().warning(f"Shipment {shipment_id} names {destination}, and is received there.")
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from hotwax_inventory.shopify import MAX_UPLOAD_BYTES, error_code, errors_of
 
 # An outcome that another round may still change.
 OPEN = ("stale", "retryable", "unknown")
+# Codes of ours for an unknown outcome that Shopify has said nothing of, in SQL: the change may have been made.
+IS_UNANSWERED = "regexp_matches(error_code, '^NO_(ANSWER|PAYLOAD|RESULT)')"
 APPLIED, NO_OP, STALE, PERMANENT, RETRYABLE, UNKNOWN = "applied", "no_op", "stale", "permanent", "retryable", "unknown"
 
 STALE_MESSAGE = "The changeFromQuantity argument no longer matches the persisted quantity."
@@ -174,7 +176,8 @@ def write_files(prefix: Path, outbox: Path, connection: duckdb.DuckDBPyConnectio
 
 @dataclass(frozen=True)
 class LineOutcome:
-    """What Shopify made of one line. `rows` are the changes that it names as being at fault, by their place in the line."""
+    """What Shopify made of one line. `rows` are the changes that it names as being at fault, by their place in the line: of a line
+    that it refuses."""
 
     line_number: int
     outcome: str
@@ -182,8 +185,22 @@ class LineOutcome:
     rows: tuple[int, ...] = ()
 
 
-def results(path: Path) -> Iterator[LineOutcome]:
-    """The outcomes in a result file of a bulk mutation. A line that cannot be read says nothing, and is left out."""
+def results(path: Path, line_count: int) -> list[LineOutcome]:
+    """The outcomes in the result file of a bulk mutation of so many lines, which Shopify counts from 0.
+
+    Where it seems to have counted from 1 they are taken so, and where both may be they say nothing: an answer that is taken for
+    that of another line is worse than none."""
+    found = list(_answers(path))
+    numbers = {outcome.line_number for outcome in found}
+    if 0 in numbers and line_count not in numbers:
+        return found
+    if 0 not in numbers and line_count in numbers:
+        return [replace(outcome, line_number=outcome.line_number - 1) for outcome in found]
+    return []
+
+
+def _answers(path: Path) -> Iterator[LineOutcome]:
+    """What the lines of a result say. One that cannot be read says nothing, and is left out."""
     with path.open("rb") as file:
         for text in file:
             try:
@@ -196,21 +213,27 @@ def results(path: Path) -> Iterator[LineOutcome]:
 
 
 def classify(line_number: int, answer: dict[str, Any]) -> LineOutcome:
-    """What an answer to a line means. Unknown is what it is not certain of: it is never success, and never final."""
+    """What an answer to a line means. Unknown is what it is not certain of: it is never success.
+
+    The mutation's own errors say that nothing was done, whatever their code; others, of a code that is not known, may have come
+    after it was."""
     errors, data = errors_of(answer), answer.get("data")
     payload = data.get("inventoryAdjustQuantities") if isinstance(data, dict) else None
+    is_refused = False
     if not errors and isinstance(payload, dict) and isinstance(payload.get("userErrors"), list):
         errors = errors_of(payload, "userErrors")
         if not errors:
             return LineOutcome(line_number, APPLIED if payload.get("inventoryAdjustmentGroup") else NO_OP)
+        is_refused = True
     if not errors:
         return LineOutcome(line_number, UNKNOWN, "NO_PAYLOAD")
     kinds = [_kind(error) for error in errors]
     shown = error_code(errors[0]) or str(errors[0].get("message", ""))[:200]
-    for kind in (STALE, UNKNOWN, RETRYABLE):
-        if kind in kinds:
-            return LineOutcome(line_number, kind, shown)
-    return LineOutcome(line_number, PERMANENT, shown, tuple(sorted({row for error in errors for row in _rows(error)})))
+    kind = next((kind for kind in (STALE, UNKNOWN, RETRYABLE) if kind in kinds), PERMANENT)
+    if kind == UNKNOWN and not is_refused:
+        return LineOutcome(line_number, UNKNOWN, f"NO_PAYLOAD {shown}")
+    rows = {row for error in errors for row in _rows(error)} if kind in (UNKNOWN, PERMANENT) else ()
+    return LineOutcome(line_number, kind, shown, tuple(sorted(rows)))
 
 
 def _kind(error: dict[str, Any]) -> str:

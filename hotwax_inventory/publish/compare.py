@@ -219,12 +219,13 @@ def make_delta(
     delta = _counted(scope, job, live, connection)
     if is_recent and live is not None:
         observed = Observation(None, live.read_at, live.upto_seq, delta.mapped_count)
-        # a restock is a person's word for named products at a moment
-        alarms = {} if job == RESTOCK else share_alarms(delta)
+        alarms = share_alarms(delta)
     else:
         observed = Observation(read.operation_id, read.started_at, last_value, delta.mapped_count)
         alarms = share_alarms(delta) | snapshot_alarms(shop_id, read.object_count, read.started_at, connection)
     alarms |= number_alarms(delta, scope.publication.use_valid_atp)
+    if job == RESTOCK:  # which is a person's word for named products at a moment
+        alarms = {}
     prefix = f"{sync_folder(shop_id, delta.sync_run_id)}/delta"
     files = add_files(delta.sync_run_id, run_id, prefix, scope.publication.changes_per_line, connection)
     delta = replace(delta, alarms=alarms, files=files)
@@ -304,4 +305,4 @@ def _counted(scope: Scope, job: str, live: Live | None, connection: duckdb.DuckD
 
 def outbox_folder(delta: Delta) -> str | None:
     """Where the files of a delta are; None when it has none."""
-    return str((settings.home() / "outbox" / delta.files[0].name).parent) if delta.files else None
+    return str((settings.outbox() / delta.files[0].name).parent) if delta.files else None

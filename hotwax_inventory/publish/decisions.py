@@ -3,7 +3,7 @@ now: our number of now against the level, or against what we published last."""
 
 import duckdb
 
-from hotwax_inventory.publish.batch import FILE_NAME, OPEN, PERMANENT_CODES, SAME_KEY_CODES, DeltaFile
+from hotwax_inventory.publish.batch import FILE_NAME, IS_UNANSWERED, OPEN, PERMANENT_CODES, SAME_KEY_CODES, DeltaFile
 from hotwax_inventory.publish.manifest import add_files, sync_folder
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations, narrow
 from hotwax_inventory.shopify import MAX_IDS
@@ -28,11 +28,17 @@ where t.target_quantity between -{MOST_UNITS} and {MOST_UNITS}
 """
 
 # Each open change beside what its level shows and what we promise now. `is_silent`: Shopify has not said what became of it.
-# `must_part`: Shopify refuses the line and does not say for which of its changes.
-OPENED = """
+# `must_part`: Shopify refuses the line and does not say for which of its changes; `is_alone`: it refuses this change, by a code
+# that is not known.
+OPENED = f"""
 create or replace temp table opened as
 with line_size as (
-    select file_name, line_number, count(*) as size, bool_or(coalesce(outcome = 'permanent', false)) as is_parted
+    select
+        file_name,
+        line_number,
+        count(*) as size,
+        coalesce(bool_or(outcome = 'permanent') or (bool_or(outcome = 'unknown') and bool_or(outcome = 'retryable')), false)
+            as is_parted
     from sync_change
     where sync_run_id = $sync_run_id
     group by file_name, line_number
@@ -44,7 +50,7 @@ select
     case when $is_from_published then coalesce(p.quantity, r.available) else r.available end as base_quantity,
     coalesce(
         case c.outcome
-            when 'unknown' then c.error_code in ('NO_ANSWER', 'NO_PAYLOAD') or starts_with(c.error_code, 'NO_RESULT_')
+            when 'unknown' then {IS_UNANSWERED}
             when 'retryable' then list_contains($same_key, c.error_code)
         end,
         false
@@ -56,6 +62,7 @@ select
             and (c.outcome = 'unknown' or (c.outcome = 'retryable' and list_contains($permanent, c.error_code))),
         false
     ) and not is_silent as must_part,
+    c.outcome = 'unknown' and not is_silent and not must_part as is_alone,
     s.size
 from sync_change as c
 join reread as r using (shopify_inventory_item_id, shopify_location_id)
@@ -113,7 +120,8 @@ where c.sync_run_id = $sync_run_id
     and c.shopify_location_id = d.shopify_location_id
 """
 
-# Levels that others have moved go in lines of their own, so that one that never stands still holds up none that does.
+# Levels that others have moved go in lines of their own, so that one that never stands still holds up none that does; so does each
+# change that is refused.
 AGAIN = """
 create or replace temp table change as
 select
@@ -126,6 +134,7 @@ select
     promised_quantity - base_quantity as delta,
     case
         when must_part then 2 * dense_rank() over (order by file_name, line_number) + (2 * line_position >= size)::integer
+        when is_alone then -row_number() over ()
         else (available <> observed_quantity)::integer
     end as batch,
     attempts + if(must_part, 0, 1) as attempts

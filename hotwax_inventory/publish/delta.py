@@ -45,7 +45,10 @@ def hard_sync_delta(
     group_name="publish",
     kinds={"duckdb", "graphql"},
     partitions_def=SHOPS,
-    deps=["shopify_levels", "shopify_shop_product", "shopify_shop_location", "facility_atp", "online_atp"],
+    deps=[
+        *("shopify_levels", "shopify_inventory_level", "shopify_shop_product", "shopify_shop_location"),
+        *("facility_atp", "online_atp"),
+    ],
     metadata=tables.SYNC_CHANGE.metadata,
     check_specs=check_specs("recent_change_delta"),
 )

@@ -67,8 +67,7 @@ class Launcher(Receiver):
         }
         self._preparing |= preparing
         wait(preparing.values(), max(0.0, seconds_until(moment) - LATE_SECONDS))
-        done = [future for future in preparing.values() if future.done() and future.exception() is None]
-        ready = [one for future in done if (one := future.result()) is not None]
+        ready = [one for shop_id, future in preparing.items() if (one := _outcome(shop_id, future)) is not None]
         wait_until(moment - _seconds(TAKE_SECONDS + 2 * sum(one.rehearsal_seconds for one in ready)))
         try:
             return self._launch(moment, receipt, ready, run, warehouse)
@@ -123,6 +122,15 @@ class Launcher(Receiver):
                     send_begun, delta, one.scope, warehouse, one.client
                 )
         return items
+
+
+def _outcome(shop_id: str, preparing: Future[Ready | None]) -> Ready | None:
+    """What has come of preparing a shop; one that is not ready is left to `restock_upload`."""
+    error = preparing.exception() if preparing.done() else "it was not ready in time"
+    if error is not None:
+        dg.get_dagster_logger().warning(f"Shop {shop_id} shows the restock late, by {UPLOAD}: {error}")
+        return None
+    return preparing.result()
 
 
 def restock_scopes(publication: RestockPublication, warehouse: Warehouse) -> list[Scope]:

@@ -118,7 +118,7 @@ def add_files(
     and `line`.
 
     The lines' keys come from the Dagster run that made the delta, the prefix (shop and delta), and their content."""
-    outbox = settings.home() / "outbox"
+    outbox = settings.outbox()
     document = f"gid://hotwax-inventory/SyncRun/{sync_run_id}"
     render_lines(f"{run_id} {prefix}", document, changes_per_line, connection)
     files = write_files(outbox / prefix, outbox, connection)

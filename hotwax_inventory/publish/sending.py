@@ -6,14 +6,13 @@ ends a run, and whenever, the next one finds out what is certain and what is not
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 
 import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings, shopify_documents
 from hotwax_inventory.progress import Progress
-from hotwax_inventory.publish.batch import OPEN, PERMANENT, LineOutcome, classify, results
+from hotwax_inventory.publish.batch import OPEN, LineOutcome, classify, results
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
@@ -36,14 +35,15 @@ where sync_run_id = $sync_run_id
     and (outcome is null or outcome = 'unknown')
 """
 
-# A permanent refusal is its row's where it names one, and its line's where the line has one change; the others go again.
+# A refusal, for good or by a code that is not known, is its row's where it names one; the others of the line go again. One for good
+# that names none is its line's where the line has one change.
 OUTCOMES = """
 update sync_change as c
 set
     outcome = case
-        when o.outcome <> 'permanent' or list_contains(o.faulty, c.line_position) then o.outcome
-        when len(o.faulty) = 0 and o.size = 1 then o.outcome
-        else 'retryable'
+        when o.outcome = 'permanent' and len(o.faulty) = 0 and o.size > 1 then 'retryable'
+        when len(o.faulty) > 0 and not list_contains(o.faulty, c.line_position) then 'retryable'
+        else o.outcome
     end,
     error_code = o.code,
     decided_at = current_timestamp
@@ -99,9 +99,9 @@ class Sender:
                 self._send_directly(name, None)
 
     def deliver_again(self, lines: dict[str, set[int]], change_count: int) -> None:
-        """Send lines again, with the same bytes and the same keys: what was worked answers as it did then."""
-        self._begin(list(lines))
+        """Send lines that were not answered again, the same bytes with the same keys: what was worked answers as it did then."""
         if change_count > _direct_limit(is_first=False):
+            self._begin(list(lines))
             self._send_in_bulk(list(lines))
         else:
             for name, line_numbers in lines.items():
@@ -136,12 +136,12 @@ class Sender:
         url = operation.url or operation.partial_url
         if url is None:
             return
-        result = outbox() / f"{name.removesuffix('.jsonl')}.result.jsonl"
+        result = settings.outbox() / f"{name.removesuffix('.jsonl')}.result.jsonl"
         try:
             self._client.download(url, result)
         except ShopifyUnavailable as error:
             raise ShopifyRefused(str(error)) from error
-        self._record(name, results(result))
+        self._record(name, results(result, self._line_count(name)))
 
     def _line_count(self, name: str) -> int:
         with self._warehouse.transaction() as connection:
@@ -162,7 +162,7 @@ class Sender:
                 self.collect(name, operation_id)
 
     def _start(self, name: str) -> str:
-        path = self._client.stage(outbox() / name)
+        path = self._client.stage(settings.outbox() / name)
         operation_id = self._client.run_mutation(bulk_document(name), path)
         store_operation(self._sync_run_id, name, operation_id, self._warehouse)
         self._log.info(f"{name} was sent: {operation_id}.")
@@ -170,7 +170,7 @@ class Sender:
 
     def _send_directly(self, name: str, line_numbers: set[int] | None) -> None:
         """Send lines of a file, some at once; the first that Shopify does not answer ends the sending."""
-        with (outbox() / name).open(encoding="utf-8") as file:
+        with (settings.outbox() / name).open(encoding="utf-8") as file:
             lines = [(n, line) for n, line in enumerate(file) if line_numbers is None or n in line_numbers]
         progress = Progress(f"Lines of {name} that Shopify has answered", len(lines), "lines")
         with ThreadPoolExecutor(LINES_AT_ONCE) as pool:
@@ -195,7 +195,7 @@ class Sender:
             "line_numbers": [outcome.line_number for outcome in outcomes],
             "outcomes": [outcome.outcome for outcome in outcomes],
             "codes": [outcome.code for outcome in outcomes],
-            "faulty": [list(outcome.rows) if outcome.outcome == PERMANENT else [] for outcome in outcomes],
+            "faulty": [list(outcome.rows) for outcome in outcomes],
         }
         with self._warehouse.transaction() as connection:
             connection.execute(
@@ -233,8 +233,3 @@ def store_operation(sync_run_id: int, name: str, operation_id: str, warehouse: W
             "update sync_file set bulk_operation_id = $operation where sync_run_id = $id and file_name = $name",
             {"operation": operation_id, "id": sync_run_id, "name": name},
         )
-
-
-def outbox() -> Path:
-    """The folder of all delta files."""
-    return settings.home() / "outbox"

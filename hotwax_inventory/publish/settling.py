@@ -7,9 +7,10 @@ import time
 import dagster as dg
 import duckdb
 
-from hotwax_inventory.publish.batch import OPEN, SAME_KEY_CODES, load_shown
+from hotwax_inventory import settings
+from hotwax_inventory.publish.batch import IS_UNANSWERED, OPEN, SAME_KEY_CODES, load_shown
 from hotwax_inventory.publish.decisions import KEY_HOURS, decide
-from hotwax_inventory.publish.sending import Sender, outbox
+from hotwax_inventory.publish.sending import Sender
 from hotwax_inventory.publish.target import Scope
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.shopify import ShopifyClient
@@ -31,22 +32,25 @@ where c.sync_run_id = $sync_run_id
     and c.attempts < $rounds
 """
 
-# What is not known although it was sent, and can be asked for again: (file, line, changes in it).
-ASKABLE = """
+# What was sent and not answered, and can be asked for again: (file, line, changes in it).
+ASKABLE = f"""
 select c.file_name, c.line_number, count(*)
 from sync_change as c
 join sync_file as f on f.sync_run_id = c.sync_run_id and f.file_name = c.file_name
 where c.sync_run_id = $sync_run_id
-    and (c.outcome = 'unknown' or (c.outcome = 'retryable' and c.error_code in (select unnest($same_key))))
+    and (
+        (c.outcome = 'unknown' and {IS_UNANSWERED})
+        or (c.outcome = 'retryable' and c.error_code in (select unnest($same_key)))
+    )
     and f.sent_at > current_timestamp - to_hours($key_hours)
     and c.attempts < $rounds
 group by c.file_name, c.line_number
 """
 
-CONTESTED = """
+CONTESTED = f"""
 update sync_change
 set outcome = 'contested'
-where sync_run_id = $sync_run_id and outcome = 'stale'
+where sync_run_id = $sync_run_id and (outcome = 'stale' or (outcome = 'unknown' and not {IS_UNANSWERED}))
 """
 
 
@@ -91,6 +95,6 @@ def _lines_to_ask(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> tu
     ).fetchall()
     lines: dict[str, set[int]] = {}
     for name, line_number, _ in askable:
-        if (outbox() / name).exists():
+        if (settings.outbox() / name).exists():
             lines.setdefault(name, set()).add(line_number)
     return lines, sum(count for name, _, count in askable if name in lines)

@@ -1,6 +1,6 @@
 """Checks that look at whole tables, and the one that ends a run red when a file of it could not be read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
@@ -26,31 +26,31 @@ def ledger_sums(warehouse: Warehouse) -> dg.AssetCheckResult:
     )
 
 
-# What has gone wrong with files of a run; those of Shopify do not come from SFTP.
-FAILED = """
-select if(
-    status_id = 'failed',
-    message,
-    remote_path || ' was taken, and cannot be moved to ' || regexp_replace(remote_path, '[^/]*$', 'archive')
-        || ': see the rights of that directory.'
-)
-from data_manager_log
-where run_id = $run_id and (status_id = 'failed' or archived_at is null and property_resource <> 'SHOPIFY')
-order by log_id
-"""
-
-
 @dg.asset_check(
     asset="online_atp",
     blocking=True,
-    description="Every file of this run could be read and archived. It comes last: all other files are in the numbers by then.",
+    description="Every file of this run could be taken, read and archived. It comes last, when all others are in the numbers.",
 )
 def every_file_was_read(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> dg.AssetCheckResult:
+    run_id = context.run.run_id
     with warehouse.transaction() as connection:
-        failed = connection.execute(FAILED, {"run_id": context.run.run_id}).fetchall()
-    if failed:
-        raise FilesFailed(" ".join(message for (message,) in failed)[:4000])
+        failed = connection.execute(
+            "select message from data_manager_log where run_id = $run_id and status_id = 'failed' order by log_id",
+            {"run_id": run_id},
+        ).fetchall()
+    messages = [message for (message,) in failed] + list(_forbidden(run_id, context.instance))
+    if messages:
+        raise FilesFailed(" ".join(messages)[:4000])
     return dg.AssetCheckResult(passed=True)
+
+
+def _forbidden(run_id: str, instance: dg.DagsterInstance) -> Iterator[str]:
+    """What the SFTP server has not let this run list, read or archive, as its own checks say."""
+    evaluated = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+    for event in (record.event_log_entry.get_dagster_event() for record in evaluated):
+        told = event.asset_check_evaluation_data.metadata.get("forbidden")
+        if isinstance(told, dg.JsonMetadataValue):
+            yield from map(str, told.value or ())
 
 
 def key_check(table: tables.Table) -> dg.AssetChecksDefinition:

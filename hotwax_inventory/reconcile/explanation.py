@@ -20,7 +20,7 @@ from hotwax_inventory.publish.target import narrow
 from hotwax_inventory.reconcile import provenance, terms
 from hotwax_inventory.reconcile.export import write_csv
 from hotwax_inventory.reconcile.lookup import AGGREGATE, NotKnown, find_facility, find_product, last_moved
-from hotwax_inventory.reconcile.past import go_back
+from hotwax_inventory.reconcile.past import FORGOTTEN, go_back
 from hotwax_inventory.reconcile.provenance import Question
 from hotwax_inventory.resources import Warehouse, WarehouseBusy
 
@@ -135,6 +135,12 @@ IN_ORDER = (
 OF_CHANNEL = (terms.CHANNEL, terms.MEMBERS, terms.QUEUE)
 
 
+FORGOTTEN_TOO = (
+    " Rows of resets that changed nothing when they came have been removed since (RESET_ROWS_KEEP_DAYS): a count that came late "
+    "may be missing here."
+)
+
+
 def _explain(config: ExplainLevel, moment: datetime | None, connection: duckdb.DuckDBPyConnection) -> Explanation:
     facility_id = find_facility(config.facility_id or AGGREGATE, connection)
     name = config.product
@@ -156,7 +162,9 @@ def _explain(config: ExplainLevel, moment: datetime | None, connection: duckdb.D
         left_out.add(provenance.KNOWN_THEN)
     found = _ask([q for q in HAPPENED if q not in left_out], connection)
     narrow(connection)
+    is_forgotten = False
     if moment is not None:
+        ((is_forgotten,),) = connection.execute(FORGOTTEN, {"moment": moment}).fetchall()
         go_back(moment, connection)
     found |= _ask([q for q in IN_ORDER if q not in found and q not in left_out], connection)
     report = f"explanation-{settings.file_name(product.product_id)}-{settings.file_name(facility_id)}"
@@ -166,7 +174,8 @@ def _explain(config: ExplainLevel, moment: datetime | None, connection: duckdb.D
     when = "now" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
     return Explanation(
         title=f"{product.sku} (product {product.product_id}) at {facility_id}, {when}",
-        sentence=_sentence(found[promise], promise, found[terms.SHOPS], asked["moment"]),
+        sentence=_sentence(found[promise], promise, found[terms.SHOPS], asked["moment"])
+        + (FORGOTTEN_TOO if is_forgotten else ""),
         numbers=numbers,
         answers={question: found[question] for question in IN_ORDER if question in found},
         ledger_csv=path,

@@ -17,7 +17,6 @@ class Product:
 
     product_id: str
     sku: str
-    is_kit: bool
 
 
 # By id, else SKU, else NetSuite id, else UPC, as component lists are read.
@@ -25,8 +24,7 @@ PRODUCT = """
 select
     g.good_identification_type_id,
     list(p.product_id order by p.product_id) as product_ids,
-    any_value(coalesce(p.internal_name, p.product_id)) as sku,
-    any_value(p.product_type_id is not distinct from 'MARKETING_PKG_PICK') as is_kit
+    any_value(coalesce(p.internal_name, p.product_id)) as sku
 from good_identification as g
 join product as p
     on g.id_value = case g.good_identification_type_id
@@ -87,12 +85,12 @@ def find_product(name: str, connection: duckdb.DuckDBPyConnection) -> Product:
     """The product of an id, SKU, NetSuite id or UPC. Raises NotKnown."""
     found = connection.execute(PRODUCT, {"name": name}).fetchall()
     if found:
-        kind, product_ids, sku, is_kit = found[0]
+        kind, product_ids, sku = found[0]
         if len(product_ids) > 1:
             raise NotKnown(
                 f"{kind} {name} is of several products: {', '.join(product_ids[:5])}. Say which by its product id."
             )
-        return Product(product_ids[0], sku, is_kit)
+        return Product(product_ids[0], sku)
     near = [text for (text,) in connection.execute(NEAR_PRODUCTS, {"name": name}).fetchall()]
     raise NotKnown(
         f"No product has the id, SKU, NetSuite id or UPC {name!r}. "

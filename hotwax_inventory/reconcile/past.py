@@ -15,6 +15,11 @@ from hotwax_inventory.ledger.kits import compute_kits
 
 FINISHED = "('finished', 'finished_with_errors')"
 
+# Whether rows that would say what a later moment was like have been removed.
+FORGOTTEN = """
+select exists (from data_manager_log where rows_removed_at is not null and effective_at > $moment)
+"""
+
 # The files whose rows have taken effect, as `entries.ROWS` wants them.
 POSTED = f"""
 create or replace temp table posting as
@@ -24,7 +29,8 @@ where status_id in {FINISHED}
 """
 
 # What moves is always in the ledger; a reset is there only when it changed something, so resets come from the rows, and the
-# newest of each key from the state, as rows that changed nothing are not kept for ever.
+# newest of each key from the state, as rows that changed nothing are not kept for ever. An update of Shopify's that came after a
+# newer one never took effect, and was true in its time.
 KNOWN = f"""
 create or replace temp table known as
 with stated as (
@@ -35,6 +41,15 @@ with stated as (
         reset_at
     from inventory_item
     where reset_at is not null
+    union all
+    select log_id, line_number, product_id, facility_id, 'reset', 'ATP', available, 'VAR_EXT_RESET', null, updated_at
+    from shopify_webhook_update as u
+    where disposition = 'older'
+        and not exists (
+            from shopify_webhook_update as n
+            where n.disposition = 'applied'
+                and (n.product_id, n.facility_id, n.updated_at) = (u.product_id, u.facility_id, u.updated_at)
+        )
 )
 select
     r.product_id, r.facility_id, r.effect, r.quantity, r.reset_by, r.reason_enum_id,

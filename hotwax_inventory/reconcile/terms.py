@@ -22,9 +22,10 @@ MEMBERS = Question(
     select
         f.facility_id, a.last_inventory_count, a.minimum_stock, a.computed_last_inventory_count, a.allow_brokering,
         case
-            when f.facility_type_id = 'CONFIGURATION' then 'no: it carries the channel''s rules'
-            when f.parent_facility_type_id = 'VIRTUAL_FACILITY' then 'no: virtual'
+            when f.parent_facility_type_id = 'VIRTUAL_FACILITY'
+                then if(f.facility_type_id = 'CONFIGURATION', 'no: it carries the channel''s rules', 'no: virtual')
             when a.facility_id is null then 'no: no file has named the product there'
+            when f.product_store_id is null then 'no: it belongs to no store'
             when a.allow_brokering = 'N' then 'no: brokering is off'
             else 'yes, for store ' || f.product_store_id
         end

@@ -175,7 +175,7 @@ def worklist(warehouse: Warehouse) -> dg.MaterializeResult:
         counts = dict(connection.execute("select kind, count(*) from worklist group by kind order by kind").fetchall())
         first = connection.execute(
             f"select kind, shop_id, name, facility_id, detail, what_to_do, since from ({LIST}) "
-            "qualify row_number() over (partition by kind) <= 3"
+            "qualify row_number() over (partition by kind order by shop_id, name, facility_id) <= 3"
         ).fetchall()
         path = write_csv("worklist", LIST, ", ".join(column.name for column in tables.WORKLIST.columns), connection)
     return dg.MaterializeResult(

@@ -16,7 +16,6 @@ from hotwax_inventory.imports.shops import find_shop
 from hotwax_inventory.publish.compare import make_delta
 from hotwax_inventory.publish.manifest import HARD_SYNC
 from hotwax_inventory.publish.resume import send
-from hotwax_inventory.publish.sending import outbox
 from hotwax_inventory.publish.target import Publication, Scope
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.settings import ShopSettings
@@ -105,7 +104,7 @@ def prepare(folder: Path, size: int) -> None:
         (folder / "seconds").write_text(str(time.perf_counter() - started))
         assert all(a.source == "adjust" and a.delta == -TOO_MANY for a in simulator.shops.adjustments("SHOP"))
     (folder / "results").mkdir()
-    for result in outbox().rglob("*.result.jsonl"):
+    for result in settings.outbox().rglob("*.result.jsonl"):
         result.rename(folder / "results" / result.name)
     shutil.copyfile(kept, warehouse.path)
 
