@@ -95,7 +95,7 @@ class Stored:
             self._writer = asyncio.create_task(self._write())
         try:
             await asyncio.shield(future)
-        except OSError:
+        except Exception:
             self._known.pop(key, None)
             raise
         self._known[key] = None
@@ -108,7 +108,8 @@ class Stored:
             group, self._waiting = self._waiting, []
             try:
                 await asyncio.to_thread(inbox.write, [event for event, _ in group])
-            except OSError as error:
+            except Exception as error:
+                # whatever it is, those who wait hear of it, and the next ones are written
                 for _, future in group:
                     future.set_exception(error)
             else:

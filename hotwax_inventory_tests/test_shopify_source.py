@@ -122,13 +122,14 @@ def test_every_update_has_a_row_that_says_what_became_of_it(place: Place) -> Non
         event("too long", body(item=10**30)),
         event("no zone", body(updated_at="2026-03-05T12:00:00")),
         event("no time", body(updated_at="infinity")),
+        event("no month", body(updated_at="2026-13-05T12:00:00Z")),
     )
     found = dispositions(place)
     assert [name for name, disposition in found.items() if not name.startswith(disposition)] == [
         name for name, disposition in found.items() if disposition == "refused"
     ]
     assert place.stock() == {("10001", "BROADWAY"): (5, 5)}
-    assert place.logs() == [("webhooks-000000000001", "finished_with_errors", 18, 13, 4)]
+    assert place.logs() == [("webhooks-000000000001", "finished_with_errors", 19, 14, 4)]
     reasons = dict(
         place.rows(
             "select webhook_id, reason from data_manager_error join shopify_webhook_update using (log_id, line_number)"
@@ -137,7 +138,7 @@ def test_every_update_has_a_row_that_says_what_became_of_it(place: Place) -> Non
     assert reasons["no item"] == f"Could not find a product of inventory item {TEE_S + 7} of shop SHOP"
     assert reasons["no location"] == "Could not find location 7117 of shop SHOP"
     assert reasons["no shop"] == "Shop GONE is not in shopify_shop.csv"
-    assert reasons["no zone"] == "updated_at is not a time with its zone"
+    assert reasons["no zone"] == reasons["no month"] == "updated_at is not a time with its zone"
 
 
 def test_updates_count_in_the_order_of_their_times_whatever_order_they_come_in(place: Place) -> None:
@@ -157,6 +158,21 @@ def test_updates_count_in_the_order_of_their_times_whatever_order_they_come_in(p
         "smaller tie": "applied",
     }
     assert place.stock() == {("10001", "BROADWAY"): (1, 1), ("10002", "BROADWAY"): (4, 4)}
+
+
+@pytest.mark.parametrize("batches", ["one", "one each", "one each, backwards"])
+def test_updates_of_one_second_end_alike_however_they_come(place: Place, batches: str) -> None:
+    events = [
+        event("with a time of its own", body(available=7, minutes=9), triggered=9.5),
+        event("without", body(available=8, minutes=9)),
+        event("refused", body(TEE_M, available=-3_000_000_000, minutes=9)),
+        event("right", body(TEE_M, available=6, updated_at=f"{moment(9):%Y-%m-%dT%H:%MZ}")),
+    ]
+    if batches == "one":
+        imported(place, *events)
+    for one in {"one each": events, "one each, backwards": events[::-1]}.get(batches, ()):
+        imported(place, one)
+    assert place.stock() == {("10001", "BROADWAY"): (7, 7), ("10002", "BROADWAY"): (6, 6)}
 
 
 def test_a_time_that_has_not_come_yet_is_not_believed(place: Place) -> None:

@@ -191,6 +191,9 @@ def test_what_cannot_be_written_is_not_acknowledged(caller: Caller, monkeypatch:
         broken.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("No space left on device")))
         assert caller.post(BODY) == 503
         assert list(inbox.inbox().iterdir()) == []
+        broken.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(ValueError("a defect")))
+        with pytest.raises(ValueError, match="a defect"):
+            caller.post(BODY)
     assert caller.post(BODY) == 200
     assert len(kept()) == 1
 

@@ -10,8 +10,7 @@ import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.files import inbox
-from hotwax_inventory.imports.identify import MOST_UNITS, UNITS
-from hotwax_inventory.imports.rows import sql_text
+from hotwax_inventory.imports.identify import MOMENT, MOST_UNITS, UNITS
 from hotwax_inventory.imports.summary import MOST_LINES, markdown_table
 from hotwax_inventory.resources import Warehouse, require_free_disk
 
@@ -20,6 +19,13 @@ CHECK = dg.AssetCheckSpec("rows_accepted", asset="shopify_webhook_update", descr
 # Nothing is told before it has happened: a time that is further ahead of its arrival than clocks differ is not believed, since
 # nothing would be newer for as long.
 MOST_AHEAD = "interval 10 minutes"
+
+
+def _time(expression: str) -> str:
+    """SQL of a time with its zone; null where it is none."""
+    is_time = f"regexp_full_match({expression}, '[0-9]{{4}}-[0-9-]+T[0-9:.]+(Z|[+-][0-9:]+)')"
+    return f"case when {is_time} then try_cast({MOMENT.format(expression)} as timestamptz) end"
+
 
 # The events that are not known yet. What is not what it should be is null; of `available_type`, a JSON null is 'NULL'.
 ARRIVED = f"""
@@ -33,23 +39,23 @@ with event as (
         body,
         case when json_valid(body) then body::json end as content
     from read_json(
-        {{landed}},
+        $landed,
         format = 'newline_delimited',
-        columns = {{{{
+        columns = {{
             'shop_id': 'varchar', 'webhook_id': 'varchar', 'triggered_at': 'varchar', 'received_at': 'timestamptz',
             'body': 'varchar'
-        }}}}
+        }}
     )
 ),
 stated as (
     select
         * exclude (content, triggered_at),
-        try_cast(triggered_at as timestamptz) as triggered_at,
+        {_time("triggered_at")} as triggered_at,
         content ->> '$.inventory_item_id' as item,
         content ->> '$.location_id' as location,
         content ->> '$.available' as units_stated,
         json_type(content, '$.available') as available_type,
-        content ->> '$.updated_at' as updated
+        {_time("content ->> '$.updated_at'")} as updated
     from event
 )
 select
@@ -57,9 +63,7 @@ select
     case when regexp_full_match(item, '[0-9]+') then try_cast(item as bigint) end as shopify_inventory_item_id,
     case when regexp_full_match(location, '[0-9]+') then try_cast(location as bigint) end as shopify_location_id,
     {UNITS.format("units_stated")} as units,
-    case when regexp_full_match(updated, '[0-9]{{{{4}}}}-[0-9-]+T[0-9:.]+(Z|[+-][0-9:]+)')
-        then least(try_cast(updated as timestamptz), received_at + {MOST_AHEAD})
-    end as updated_at
+    if(updated > received_at + {MOST_AHEAD}, received_at + {MOST_AHEAD}, updated) as updated_at
 from stated as s
 anti join shopify_webhook_update as u on u.shop_id = s.shop_id and u.webhook_id = s.webhook_id
 qualify row_number() over (partition by s.shop_id, s.webhook_id order by s.received_at) = 1
@@ -179,16 +183,34 @@ with latest as (
     where u.disposition = 'applied'
     group by {LEVEL}
 ),
+judged_alone as (
+    select
+        j.*,
+        {POSITION.format("j", "j.units")} as position,
+        case
+            when j.refusal is not null then 'refused'
+            when j.inventory_master = 'hotwax' then 'not_applied'
+            when j.available_type = 'NULL' then 'null'
+            when $kits_are_derived and j.product_type_id = 'MARKETING_PKG_PICK' then 'kit'
+            when e.webhook_id is not null then 'echo'
+        end as without_effect
+    from judged as j
+    left join echoed as e on e.shop_id = j.shop_id and e.webhook_id = j.webhook_id
+),
 placed as (
     select
         *,
-        {POSITION.format("j", "units")} as position,
-        row_number() over (partition by {LEVEL}, updated_at, triggered_at order by units, webhook_id) as nth
-    from judged as j
+        row_number() over (
+            partition by {LEVEL}, position.updated_at, position.triggered_at, without_effect is null
+            order by units, webhook_id
+        ) as nth
+    from judged_alone
 )
 select
     $log_id as log_id,
-    row_number() over (order by p.updated_at nulls first, p.triggered_at, p.shop_id, p.webhook_id) as line_number,
+    row_number() over (
+        order by p.updated_at nulls first, p.position.triggered_at, p.shop_id, p.webhook_id
+    ) as line_number,
     {LEVEL},
     p.webhook_id,
     case when p.refusal is null then p.units end as available,
@@ -197,18 +219,9 @@ select
     p.received_at,
     p.product_id,
     p.facility_id,
-    case
-        when p.refusal is not null then 'refused'
-        when p.inventory_master = 'hotwax' then 'not_applied'
-        when p.available_type = 'NULL' then 'null'
-        when $kits_are_derived and p.product_type_id = 'MARKETING_PKG_PICK' then 'kit'
-        when e.webhook_id is not null then 'echo'
-        when p.position <= l.position or p.nth > 1 then 'older'
-        else 'applied'
-    end as disposition
+    coalesce(p.without_effect, if(p.position <= l.position or p.nth > 1, 'older', 'applied')) as disposition
 from placed as p
 left join latest as l using ({LEVEL})
-left join echoed as e on e.shop_id = p.shop_id and e.webhook_id = p.webhook_id
 """
 
 # Echoes of earlier batches that are none, as something else has come between the write and them after all.
@@ -293,7 +306,7 @@ where log_id = $log_id
 
 def import_batch(batch: inbox.Batch, run_id: str, connection: duckdb.DuckDBPyConnection) -> int | None:
     """Make the events of a batch that are not known yet rows of `shopify_webhook_update`; its log_id, None when all are known."""
-    connection.execute(ARRIVED.format(landed=sql_text(str(batch.landed))))
+    connection.execute(ARRIVED, {"landed": str(batch.landed)})
     if connection.execute("select count(*) from arrived").fetchall() == [(0,)]:
         return None
     log_id = connection.execute("select coalesce(max(log_id), 0) + 1 from data_manager_log").fetchall()[0][0]
