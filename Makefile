@@ -32,8 +32,8 @@ dev: install
 explain: install
 	@$(BIN)/python -m hotwax_inventory.reconcile.explanation "$$SKU" "$$FACILITY" "$$AT"
 
-# two workers, whatever there is of cores: some tests are about seconds
-PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+# three workers for two cores, whatever there are: a test waits for a fifth of its time, and some are about seconds
+PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 
 test: install
 	$(PYTEST) -m "not long and not soak"
