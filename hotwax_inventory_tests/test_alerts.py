@@ -36,6 +36,7 @@ from hotwax_inventory.resources import Sftp
 from hotwax_inventory.sftp import SftpRefused
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.fakes.receivers import MailServer, Webhook, serving
+from hotwax_inventory_tests.test_publish import materialised
 
 HEADER = "Item,externalFacilityId,availableQty,idValue\n"
 
@@ -103,11 +104,11 @@ def test_the_same_problem_is_told_once_an_hour_with_all_that_came_meanwhile(
     for name in ("reset-1.csv", "reset-2.csv", "reset-3.csv"):
         watch.place.run("import_inventory", {"inventory_reset": {"paths": [name]}})
         watch.tick()
-    watch.place.run("upload_recent_inventory_changes", shop="SHOP")
+    assert not materialised(watch.place, "hard_sync", "hard_sync_delta").success
     watch.tick()
     assert [post["title"] for post in watch.webhook.posts] == [
         "import_inventory failed",
-        "upload_recent_inventory_changes failed for shop SHOP",
+        "hard_sync failed for shop SHOP",
     ]
     assert "Run hard_sync for it first" in watch.webhook.posts[1]["message"]
     after(3601, monkeypatch)

@@ -82,7 +82,8 @@ def test_what_has_moved_is_sent_and_nothing_else(synced: Place) -> None:
 
 
 def test_without_a_watermark_everything_is_compared(stocked: Place) -> None:
-    assert not stocked.run(RECENT, shop="SHOP").success, "nothing was read yet, so no item is known"
+    stocked.succeed(RECENT, shop="SHOP")
+    assert shown(stocked) == TARGETS, "a shop that was never read is read first"
     assert stocked.run("hard_sync", {"hard_sync_delta": {"use_valid_atp": False}}, shop="SHOP").success
     stocked.simulator.shops.set_available("SHOP", item(stocked, "TEE-L"), 7281, 77)
     assert stocked.run(RECENT, shop="SHOP").success, "that sync was of other numbers"

@@ -48,6 +48,12 @@ class Read:
     size_bytes: int
 
 
+def was_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether there is a snapshot of the shop's levels."""
+    found = connection.execute("select exists (from shopify_bulk_read where shop_id = $shop_id)", {"shop_id": shop_id})
+    return found.fetchall()[0][0]
+
+
 def last_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Read:
     """The read that the shop's snapshot comes from. Raises NothingRead."""
     found = connection.execute(
@@ -77,14 +83,8 @@ def shopify_inventory_level(
     with warehouse.transaction() as connection:
         shop = find_shop(context.partition_key, connection)
     seconds = Seconds()
-    with settings.temporary_folder() as scratch, shopify.client(shop.shop_id, shop.shop_domain) as client:
-        lines = Path(scratch) / "levels.jsonl"
-
-        def load(operation: BulkOperation) -> int:
-            with seconds.of("loading"), warehouse.transaction() as connection:
-                return load_levels(shop.shop_id, operation, lines, connection)
-
-        operation, count = read_levels(client, lines, load, seconds)
+    with shopify.client(shop.shop_id, shop.shop_domain) as client:
+        operation, count = read_shop(shop.shop_id, client, warehouse, seconds)
     return dg.MaterializeResult(
         metadata={
             "dagster/partition_row_count": count,
@@ -94,6 +94,20 @@ def shopify_inventory_level(
             **seconds.metadata,
         }
     )
+
+
+def read_shop(shop_id: str, client: ShopifyClient, warehouse: Warehouse, seconds: Seconds) -> tuple[BulkOperation, int]:
+    """Read all levels of a shop into its snapshot: the operation, and how many there are.
+
+    Raises IncompleteRead, ShopifyUnavailable, ShopifyRefused, DiskNearlyFull."""
+    with settings.temporary_folder() as scratch:
+        lines = Path(scratch) / "levels.jsonl"
+
+        def load(operation: BulkOperation) -> int:
+            with seconds.of("loading"), warehouse.transaction() as connection:
+                return load_levels(shop_id, operation, lines, connection)
+
+        return read_levels(client, lines, load, seconds)
 
 
 def read_levels(

@@ -10,6 +10,8 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import tables
+from hotwax_inventory.imports.shop_products import match_products
+from hotwax_inventory.imports.shopify_levels import read_shop, was_read
 from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
 from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.plots import bar_chart
@@ -111,7 +113,10 @@ def _plan(
             return _nothing_made(asset, alarms)
         unfinished = interrupted(shop.shop_id, connection) if runs_too(context.run, UPLOADS[job]) else None
         scope = Scope(shop, publication)
-        asked = levels_to_read(scope, job, connection)
+        is_first = job == RECENT and not was_read(shop.shop_id, connection)
+        asked = None if is_first else levels_to_read(scope, job, connection)
+    if asked is None:
+        asked = _read_first(scope, shopify, warehouse, seconds)
     if job == RECENT and not asked.levels and unfinished is None:
         return _nothing_moved(asset, asked)
     with shopify.client(shop.shop_id, shop.shop_domain) as client:
@@ -133,6 +138,19 @@ def _plan(
     return dg.MaterializeResult(
         metadata=metadata, check_results=check_results(asset, delta.alarms | alarms, percents(delta))
     )
+
+
+def _read_first(scope: Scope, shopify: Shopify, warehouse: Warehouse, seconds: Seconds) -> ToRead:
+    """Read a shop that was never read, so that its items are known: without a watermark everything counts as moved (design 8.9).
+
+    Raises IncompleteRead, ShopifyUnavailable, ShopifyRefused, DiskNearlyFull."""
+    shop = scope.shop
+    dg.get_dagster_logger().info(f"Shop {shop.shop_id} was never read: all its levels are read first.")
+    with shopify.client(shop.shop_id, shop.shop_domain) as client:
+        read_shop(shop.shop_id, client, warehouse, seconds)
+    with warehouse.transaction() as connection:
+        match_products(shop.shop_id, connection)
+        return levels_to_read(scope, RECENT, connection)
 
 
 def require_written(shop: Shop) -> None:
