@@ -647,6 +647,16 @@ def test_what_nobody_can_take_is_told_by_a_check_and_one_directory_is_looked_at_
     assert "No files. 1 are left" in skipped(place)
 
 
+def test_a_spoilt_memory_of_looks_only_lets_files_wait_once_more(place: Place) -> None:
+    place.put_reset("first.csv", reset(5))
+    assert place.run("import_inventory").success
+    (memory,) = (place.home / "landing" / "RESET_INVENTORY").glob("looks-*.json")
+    memory.write_bytes(b"")
+    place.put_reset("second.csv", reset(6))
+    assert place.run("import_inventory").success
+    assert available(place) == {named(0): 6}
+
+
 def test_what_the_server_forbids_keeps_no_other_file_back_and_ends_the_run_red(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
