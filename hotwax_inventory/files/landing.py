@@ -477,15 +477,10 @@ def _archive(source: Source, files: list[RemoteFile], session: SftpSession, ware
             refused[file.path] = (
                 f"{file.path} was taken, and cannot be moved to {archive}: see the rights of that directory."
             )
+    feed = {"config_id": source.config_id, "property_resource": source.property_resource}
     with warehouse.transaction() as connection:
-        connection.execute(
-            ARCHIVED,
-            {
-                "config_id": source.config_id,
-                "property_resource": source.property_resource,
-                "paths": [file.path for file in files if file.path not in refused],
-            },
-        )
+        moved = [file.path for file in files if file.path not in refused]
+        connection.execute(ARCHIVED, feed | {"paths": moved})
     return refused
 
 

@@ -148,7 +148,7 @@ def _look(path: Path) -> _Look:
             if encoding == "utf-8-sig" and (not block.isascii() or decoder.getstate()[0]):
                 encoding = _encoding(decoder, block)
             joined = last + block
-            plain = plain and _is_plain(joined)
+            plain = plain and encoding == "utf-8-sig" and _is_plain(joined)
             lines += block.count(b"\n")
             if b"\r" in joined:
                 returns += joined.count(b"\r\n") - (last == b"\r\n")

@@ -112,7 +112,8 @@ class Sender:
 
         Raises ShopifyUnavailable when nothing is to be heard of the operation."""
 
-        progress = Progress(f"Lines of {name} that Shopify has worked", self._line_count(name), "lines")
+        line_count = self._line_count(name)
+        progress = Progress(f"Lines of {name} that Shopify has worked", line_count, "lines")
 
         def report(operation: BulkOperation) -> None:
             progress.reached(operation.object_count)
@@ -121,7 +122,7 @@ class Sender:
         try:
             operation = self._client.wait(operation_id, report)
             status = operation.status
-            self._read_result(name, operation)
+            self._read_result(name, line_count, operation)
         except ShopifyRefused as error:
             self._log.warning(f"What became of {name} cannot be read, its lines are asked for again: {error}")
         with self._warehouse.transaction() as connection:
@@ -131,7 +132,7 @@ class Sender:
                 {"id": self._sync_run_id, "name": name, "code": f"NO_RESULT_{status}"},
             )
 
-    def _read_result(self, name: str, operation: BulkOperation) -> None:
+    def _read_result(self, name: str, line_count: int, operation: BulkOperation) -> None:
         """Record what a result says, also one that ends early. Raises ShopifyRefused when there is none to be had."""
         url = operation.url or operation.partial_url
         if url is None:
@@ -141,7 +142,7 @@ class Sender:
             self._client.download(url, result)
         except ShopifyUnavailable as error:
             raise ShopifyRefused(str(error)) from error
-        self._record(name, results(result, self._line_count(name)))
+        self._record(name, results(result, line_count))
 
     def _line_count(self, name: str) -> int:
         with self._warehouse.transaction() as connection:
