@@ -90,6 +90,19 @@ class _Pipe(BufferedPipe):
             return taken
 
 
+class _Socket(socket.socket):
+    """A connection that acknowledges at once what it has read.
+
+    sshd tells all its keys after the log-in, and sends nothing more before it knows that they have come: 40 ms, which Linux would
+    wait for something to send along."""
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        received = super().recv(bufsize, flags)
+        if hasattr(socket, "TCP_QUICKACK"):
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return received
+
+
 # paramiko's listing decodes strictly, and its channels make their own pipes; both offer no other way in
 sftp_client.Message = _Message  # pyright: ignore[reportAttributeAccessIssue]
 channel.BufferedPipe = _Pipe  # pyright: ignore[reportAttributeAccessIssue]
@@ -360,7 +373,7 @@ def _logged_in(server: SftpSettings) -> paramiko.Transport:
     """A transport whose host key was found in the known-hosts file before anything secret was sent."""
     name = server.host if server.port == 22 else f"[{server.host}]:{server.port}"
     known = _known_keys(server, name)
-    connection = socket.create_connection((server.host, server.port), timeout=CONNECT_SECONDS)
+    connection = _Socket(fileno=socket.create_connection((server.host, server.port), timeout=CONNECT_SECONDS).detach())
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     transport = paramiko.Transport(connection)
     try:
