@@ -136,7 +136,7 @@ IMPORT_WEBHOOK_UPDATES = dg.define_asset_job(
     "import_webhook_updates",
     selection=_up_to_atp("shopify_webhook_update"),
     description="HotWax: inventory_levels/update. Apply what Shopify has told of its levels to shops that it is master of.",
-    tags={"hotwax/feed": inbox.CONFIG_ID},
+    tags={"hotwax/feed": inbox.CONFIG_ID, "hotwax/job": "inventory_levels/update"},
 )
 WORKLIST = dg.define_asset_job(
     "report_worklist",
@@ -420,7 +420,8 @@ def sync_inventory_from_shopify_daily(context: dg.ScheduleEvaluationContext) -> 
 )
 def webhook_subscription_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """One run a shop, where there is a receiver."""
-    if settings.webhook_callback_url() is None:
+    switched = context.instance.get_materialized_partitions(dg.AssetKey("shopify_webhook_subscription"))
+    if settings.webhook_callback_url() is None and not switched:
         yield dg.SkipReason("Shopify reaches no receiver: WEBHOOK_CALLBACK_URL is not set.")
         return
     yield from _run_a_shop(
@@ -432,19 +433,17 @@ def webhook_subscription_daily(context: dg.ScheduleEvaluationContext) -> Iterato
     job=UPLOAD_RECENT,
     cron_schedule="*/15 * * * *",
     execution_timezone="UTC",
-    description="Starts upload_recent_inventory_changes for every shop whose inventory_master is hotwax, once it has been read.",
+    description="Starts upload_recent_inventory_changes for every shop whose inventory_master is hotwax.",
 )
 def upload_recent_inventory_changes_quarter_hourly(
     context: dg.ScheduleEvaluationContext,
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """One run a shop; a shop that was never read waits for its first hard sync, one whose last run goes on for the next quarter."""
+    """One run a shop; one whose last run goes on waits for the next quarter."""
     shops = shops_with_master(context.instance, "hotwax")
-    read = context.instance.get_materialized_partitions(dg.AssetKey("shopify_inventory_level"))
     in_progress = context.instance.get_runs(dg.RunsFilter(job_name=UPLOAD_RECENT.name, statuses=list(IN_PROGRESS)))
     busy = {run.tags.get("dagster/partition") for run in in_progress}
-    reasons = [f"{shop_id} was never read: run hard_sync for it." for shop_id in shops if shop_id not in read]
-    reasons += [f"{shop_id}'s last run is still in progress." for shop_id in shops if shop_id in busy]
-    free = [shop_id for shop_id in shops if shop_id in read and shop_id not in busy]
+    reasons = [f"{shop_id}'s last run is still in progress." for shop_id in shops if shop_id in busy]
+    free = [shop_id for shop_id in shops if shop_id not in busy]
     if not free:
         yield dg.SkipReason(
             " ".join(reasons) or "No shop is known whose inventory_master is hotwax. Run load_reference."

@@ -301,11 +301,9 @@ def test_a_shop_that_was_never_synced_is_told(watch: Watch, monkeypatch: pytest.
     assert watch.tick(failed_checks_alert) == "Nothing to tell."
     monkeypatch.setattr(freshness, "_age", lambda moment: datetime.now(UTC) - moment + timedelta(hours=27))
     watch.tick(failed_checks_alert)
-    (post,) = watch.webhook.posts
-    assert (
-        "hard_sync last succeeded more than 26 hours ago (HARD_SYNC_MAX_AGE_HOURS) for shop SHOP (never)"
-        in post["message"]
-    )
+    told = " ".join(post["message"] for post in watch.webhook.posts)
+    assert "hard_sync last succeeded more than 26 hours ago (HARD_SYNC_MAX_AGE_HOURS) for shop SHOP (never)" in told
+    assert "upload_recent_inventory_changes last succeeded more than" in told
 
 
 def test_nobody_is_told_without_settings_and_nothing_is_lost_when_they_come(

@@ -185,6 +185,17 @@ def test_the_warehouse_has_the_declared_tables_and_columns(place: Place) -> None
             assert actual[table.name, column.name] == (column.type, column.optional), (table.name, column.name)
 
 
+@pytest.mark.parametrize("asset", ["shopify_shop", "item_fulfillment", "inventory_item", "online_atp"])
+def test_an_asset_that_is_made_with_others_can_be_asked_for_alone(place: Place, asset: str) -> None:
+    job = defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey(asset)})
+    result = job.execute_in_process(instance=place.instance)
+    made = [
+        event.step_materialization_data.materialization.asset_key for event in result.get_asset_materialization_events()
+    ]
+    assert dg.AssetKey(asset) in made
+    assert set(made) <= {dg.AssetKey(asset), dg.AssetKey("data_manager_log")}
+
+
 def test_a_choice_that_is_none_is_refused_with_those_that_are(place: Place) -> None:
     for job, asset, parameter, allowed in (
         ("schedule_restock", "shipment_receipt", "action", "receive, cancel, reschedule, rename"),

@@ -297,7 +297,7 @@ REFUSED_DEEDS: list[tuple[dict[str, str], str]] = [
     ({"shipment_id": "IN-99"}, "There is no shipment IN-99"),
     ({"action": "cancel"}, "action = cancel needs a shipment_id"),
     ({"action": "rename", "shipment_id": "IN-77"}, "action = rename needs a name"),
-    ({"action": "reschedule", "shipment_id": "IN-77", "scheduled_at": "tomorrow"}, "ISO 8601 with its zone"),
+    ({"action": "reschedule", "shipment_id": "IN-77", "scheduled_at": "tomorrow"}, "ISO 8601"),
     ({"action": "reschedule", "shipment_id": "IN-77", "scheduled_at": "2026-11-27T09:00:00Z"}, "is no restock"),
 ]
 
@@ -380,7 +380,9 @@ def test_a_transfer_order_of_thousands_of_items_is_one_shipment(place: Place) ->
 RESTOCK = "Shopify Product SKU,Restock Quantity,Schedule Time,Facility,Product Store,Shopify Store,Restock Name\n"
 
 
-def test_restocks_are_received_at_their_time_and_can_be_changed_before(place: Place) -> None:
+def test_restocks_are_received_at_their_time_and_can_be_changed_before(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = datetime.now(UTC)
     past, future = (now - timedelta(hours=1)).isoformat(), (now + timedelta(days=1)).isoformat()
     place.put(
@@ -401,8 +403,10 @@ def test_restocks_are_received_at_their_time_and_can_be_changed_before(place: Pl
     change = {
         "shipment_id": names["Later"],
         "action": "reschedule",
-        "scheduled_at": (now - timedelta(seconds=1)).isoformat(),
+        # as the file's times are read, by the store's zone
+        "scheduled_at": (now - timedelta(hours=5, seconds=1)).replace(tzinfo=None).isoformat(),
     }
+    monkeypatch.setenv("RESTOCK_TIME_ZONE", "Etc/GMT+5")
     place.succeed("schedule_restock", {"shipment_receipt": change})
     place.succeed(
         "schedule_restock", {"shipment_receipt": {"shipment_id": names["Later"], "action": "rename", "name": "Now"}}
@@ -517,7 +521,7 @@ def test_what_a_run_is_told_in_vain_it_says(place: Place, caplog: pytest.LogCapt
     place.put(f"{SHIPMENTS}/s.csv", f"{SHIPMENT}S-1,TEE-S,5,,BROADWAY,,,,\n", at(1))
     place.succeed("import_inbound_shipment")
     told = {"shipment_id": "IN-S-1", "facility_id": "WAREHOUSE", "name": "vain"}
-    place.succeed("schedule_restock", {"shipment_receipt": told})
+    place.succeed("schedule_restock", {"shipment_receipt": told | {"shipment_id": "S-1"}})
     place.succeed("schedule_restock", {"shipment_receipt": told})
     said = " ".join(record.getMessage() for record in caplog.records)
     for name in vain:
@@ -544,6 +548,22 @@ def test_kits_follow_the_reference(place: Place) -> None:
     assert place.rows(kits) == [("WAREHOUSE", 77)]
 
 
+def test_what_netsuite_has_counted_of_a_kit_is_nothing_once_kits_are_derived(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KIT_INVENTORY", "netsuite")
+    place.put_reset("reset.csv", f"{RESET}KIT,43,5,509\nA,43,10,501\n", at(1))
+    place.succeed("import_inventory")
+    kit = "select facility_id, last_inventory_count from facility_atp where product_id = '10009'"
+    assert place.rows(kit) == [("WAREHOUSE", 5)]
+    monkeypatch.setenv("KIT_INVENTORY", "components")
+    place.succeed("kit_inventory_setup")
+    assert place.rows(kit) == [("WAREHOUSE", 0)], "nobody says what it is made of"
+    place.put(f"{KITS}/list.csv", "productId,productIdTo,quantity\n509,501,2\n", at(2))
+    place.succeed("import_kit_component")
+    assert place.rows(kit) == [("WAREHOUSE", 5)]
+
+
 def test_files_that_were_only_landed_are_worked_off_later(place: Place) -> None:
     def looked_for() -> object:
         moment = datetime(2026, 3, 5, 12, 15, tzinfo=UTC)
@@ -560,6 +580,12 @@ def test_files_that_were_only_landed_are_worked_off_later(place: Place) -> None:
     assert "take one of IMP_INCOMING_SHPMNT, IMP_INV_ADJUST" in place.failure(unknown)
     place.succeed("process_bulk_imported_files", {"data_manager_log": {"config_id": "IMP_ITM_RECEIPT"}})
     assert [log[1] for log in place.logs()] == ["pending", "finished"]
+    shown = place.instance.get_latest_materialization_event(dg.AssetKey("data_manager_log"))
+    assert shown is not None
+    assert shown.asset_materialization is not None
+    assert "`finished`" in str(shown.asset_materialization.metadata["files_of_the_last_day"].value), (
+        "as posting left it"
+    )
     assert isinstance(looked_for(), dg.RunRequest)
     worked = place.succeed("process_bulk_imported_files")
     (refused,) = [check for check in worked.get_asset_check_evaluations() if not check.passed]
@@ -574,7 +600,11 @@ def test_files_that_were_only_landed_are_worked_off_later(place: Place) -> None:
 
 # job, asset, a parameter in HotWax's spelling
 SPELLED = [
-    ("import_inventory", "inventory_reset", {"configID": "RESET_INVENTORY", "importpath": RESETS, "idType": "SKU"}),
+    (
+        "import_inventory",
+        "inventory_reset",
+        {"configID": "RESET_INVENTORY", "importpath": f"/{RESETS}/", "idType": "SKU", "resetBy": "QOH"},
+    ),
     ("process_bulk_imported_files", "data_manager_log", {"configId": "RESET_INVENTORY"}),
     ("kit_inventory_setup", "kit_inventory", {"includeAll": True}),
 ]
@@ -585,7 +615,8 @@ def test_hotwaxs_spellings_are_understood(place: Place, job: str, asset: str, to
     place.put_reset("reset.csv", "externalFacilityId,availableQty,idValue\n43,10,TEE-S\n")
     place.succeed(job, {asset: told})
     assert place.stock() == ({("10001", "WAREHOUSE"): (10, 10)} if job == "import_inventory" else {})
-    refused = place.run("schedule_restock", {"shipment_receipt": {"shipmentId": "IN-1"}})
+    assert place.rows("select remote_path from data_manager_log where remote_path like '/%'") == []
+    refused = place.run("schedule_restock", {"shipment_receipt": {"shipmentId": "IN-1", "facilityId": "WAREHOUSE"}})
     assert "There is no shipment IN-1" in place.failure(refused)
 
 
@@ -605,6 +636,10 @@ def test_a_kits_order_item_closes_when_it_is_fulfilled_though_no_stock_moves(pla
     assert place.logs()[-1][1:] == ("finished", 1, 0, 0)
     place.succeed("load_reference")
     assert place.rows(online) == [(9,)]
+    for still_open in (1, 3, 0):  # an export after the fulfilment, one of before, one when it is closed
+        place.write_reference("virtual_queue_item", f"{QUEUE}O1,00101,10009,_NA_,{still_open},STORE\n")
+        place.succeed("load_reference")
+        assert place.rows(online) == [(10 - min(still_open, 1),)]
     assert place.stock() == {("10001", "WAREHOUSE"): (10, 10)}
 
 

@@ -502,7 +502,8 @@ def test_the_run_config_speaks_for_rows_that_say_nothing(place: Place) -> None:
     )
     place.put_reset(
         "by.csv",
-        "facilityId,idValue,quantity,resetBy\nBROADWAY,TEE-M,1,\nBROADWAY,TEE-M,2,atp\nBROADWAY,TEE-M,3,QOH\nBROADWAY,TEE-M,4,AFS\n",
+        "facilityId,idValue,quantity,resetBy\nBROADWAY,TEE-M,1,\nBROADWAY,TEE-M,2,atp\nBROADWAY,TEE-M,3,QOH\nBROADWAY,TEE-M,4,AFS\n"
+        "BROADWAY,TEE-M,5,ATP&QOH\n",
     )
     config = {"reset_by": "QOH", "id_type": "SKU", "location_seq_id": "TLTLTLLL01"}
     assert place.run("import_inventory", {"inventory_reset": config}).success
@@ -516,6 +517,7 @@ def test_the_run_config_speaks_for_rows_that_say_nothing(place: Place) -> None:
         ("10002", 1, "QOH", "TLTLTLLL01"),
         ("10002", 2, "ATP", "TLTLTLLL01"),
         ("10002", 3, "QOH", "TLTLTLLL01"),
+        ("10002", 5, "QOH", "TLTLTLLL01"),
     ]
     assert place.rows("select line_number, column_name, reason from data_manager_error order by 1") == [
         (5, "resetBy", "resetBy takes ATP or QOH, not AFS"),

@@ -199,16 +199,22 @@ def test_at_however_many_facilities_the_last_row_of_a_key_wins_with_what_it_says
     ) == [(0,)]
 
 
-@pytest.mark.parametrize(("counted", "status"), [(5, "held"), (6, "finished")])
+@pytest.mark.parametrize(("counted", "least", "status"), [(5, 0, "held"), (6, 0, "finished"), (5, 4, "held")])
 def test_a_suspicious_reset_is_one_that_leaves_nothing_to_sell_after_what_is_reserved(
-    books_either_way: Books, monkeypatch: pytest.MonkeyPatch, counted: int, status: str
+    books_either_way: Books, monkeypatch: pytest.MonkeyPatch, counted: int, least: int, status: str
 ) -> None:
     monkeypatch.setattr("hotwax_inventory.ledger.resets.FEWEST_STOCKED_KEYS", 1)
-    monkeypatch.setenv("RESET_MAX_ZEROED_PERCENT", "40")
+    monkeypatch.setenv("RESET_MAX_ZEROED_PERCENT", "30")
     books = books_either_way
-    books.stock(("RESERVED", "F", 10, 5), *((product, "F", 10, 10) for product in "ABC"))
+    reserved = ("RESERVED", "RESERVED TOO")
+    books.stock(*((product, "F", 10, 5) for product in reserved), *((product, "F", 10, 10) for product in "ABC"))
     books.imported(
-        "reset.csv", 5, ("RESERVED", "F", counted, "QOH"), ("A", "F", 0, "QOH"), ("B", "F", 7, "QOH"), ("C", "F", 5)
+        "reset.csv",
+        5,
+        *((product, "F", counted, "QOH") for product in reserved),
+        ("A", "F", least, "QOH"),
+        ("B", "F", 7, "QOH"),
+        ("C", "F", 5),
     )
     books.post()
     assert books.run("select status_id from data_manager_log") == [(status,)]
@@ -240,6 +246,11 @@ def test_the_newer_reset_counts_in_whatever_order_files_come(books_either_way: B
     for case in OLD_AND_NEW:
         found = {facility: numbers for (product, facility), numbers in books.totals().items() if product == case}
         assert found == {"F": (7, 7), "NEW ONLY": (6, 6), "OLD ONLY": (5, 5)}, case
+    told = "Products that stand more than once at a facility: 1. The last row of each counts."
+    assert dict(books.run("select message, count(*) from data_manager_log group by all")) == {
+        told: len(old),
+        None: len(new),
+    }
 
 
 @pytest.mark.parametrize("runs", [1, 2])

@@ -155,6 +155,20 @@ def test_too_many_levels_going_to_zero_are_held(synced: Place, monkeypatch: pyte
     assert shown(synced) == TARGETS
 
 
+def test_a_shops_first_recent_sync_is_held_by_its_share_of_the_levels_that_are_ours(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guards, "GUARDED_LEVELS", len(TARGETS))
+    shops = stocked.simulator.shops
+    for number in range(901, 941):
+        shops.add_item("SHOP", number, f"OTHERS-{number}")
+        shops.set_level("SHOP", number, 7116, 1)
+    reset(stocked, "later", ("116", 0, "501"))
+    result = stocked.run(RECENT, shop="SHOP")
+    assert [c.check_name for c in result.get_asset_check_evaluations() if not c.passed] == ["few_levels_go_to_zero"]
+    assert sent(stocked) == 0
+
+
 def adjusted_once(place: Place) -> bool:
     levels = [(a.item_id, a.location_id) for a in place.simulator.shops.adjustments("SHOP") if a.source == "adjust"]
     return len(levels) == len(set(levels)) == len(TARGETS)

@@ -124,6 +124,12 @@ def test_the_past_is_the_fold_of_what_took_effect_until_then_beside_what_was_kno
     assert "is yet to come" in history.failure(result)
 
 
+def test_where_nothing_has_moved_an_explanation_says_so(place: Place) -> None:
+    (event,) = place.succeed("explain").get_asset_materialization_events()
+    said = event.step_materialization_data.materialization.metadata["explanation"].value
+    assert "Nothing has moved yet" in str(said)
+
+
 def test_a_channel_is_explained_by_its_facilities_and_a_kit_by_its_components(history: Place) -> None:
     history.write_reference(
         "virtual_queue_item",

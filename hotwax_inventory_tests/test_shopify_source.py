@@ -281,7 +281,7 @@ def test_a_read_is_registered_once_and_may_be_left_to_the_queue(place: Place) ->
     assert place.logs()[0][1:3] == ("pending", 1)
     place.succeed("process_bulk_imported_files", {"data_manager_log": {"config_id": "RESET_INVENTORY"}})
     assert place.stock() == {}
-    place.succeed("process_bulk_imported_files")
+    place.succeed("process_bulk_imported_files", {"data_manager_log": {"config_id": "SYNC_SHOPIFY_INV"}})
     assert place.stock() == {("10001", "BROADWAY"): (7, 7)}
     with Warehouse().transaction() as connection:
         read, shop = last_read("SHOP", connection), Shop("SHOP", "", "STORE", "shopify", "exclude")
@@ -389,6 +389,9 @@ def test_the_subscription_is_made_once_kept_up_and_ended(place: Place, monkeypat
     assert [switched(action="check"), subscriptions(place)] == [False, [ours]]
     elsewhere = "https://elsewhere.example.com/SHOP"
     assert [switched(callback_url=elsewhere), subscriptions(place)] == [True, [elsewhere]]
+    with monkeypatch.context() as unset:
+        unset.delenv("WEBHOOK_CALLBACK_URL")
+        assert [switched(action="check"), subscriptions(place)] == [True, [elsewhere]]
     assert [switched(action="unsubscribe", callback_url=elsewhere), subscriptions(place)] == [True, []]
     assert [switched(action="check"), subscriptions(place)] == [True, []]
     assert [switched(), subscriptions(place)] == [True, [ours]]

@@ -185,13 +185,14 @@ def export_time(name: str) -> datetime | None:
 
 def _listing(source: Source, session: SftpSession, forbidden: dict[str, str]) -> Iterator[RemoteFile]:
     if not source.paths:
-        for directory in source.directories:
+        for stated in source.directories:
+            directory = _relative(stated)
             try:
                 yield from session.listing(directory)
             except SftpRefused as error:
                 forbidden[directory] = f"{source.config_id}: {directory} cannot be listed: {error}"
         return
-    for path in dict.fromkeys(posixpath.normpath(path.lstrip("/")) for path in source.paths):
+    for path in dict.fromkeys(_relative(path) for path in source.paths):
         file = session.look(path)
         if file is None:
             raise MissingFile(
@@ -199,6 +200,11 @@ def _listing(source: Source, session: SftpSession, forbidden: dict[str, str]) ->
                 "nothing was imported. Correct the path, or leave `paths` out to take every ready file."
             )
         yield file
+
+
+def _relative(path: str) -> str:
+    """A remote path as it is kept: relative to SFTP_ROOT, whether it is stated with a slash or without."""
+    return posixpath.normpath(f"/{path}").lstrip("/")
 
 
 def _wanted(file: RemoteFile, source: Source, refused: dict[str, str]) -> bool:

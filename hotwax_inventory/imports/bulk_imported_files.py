@@ -13,15 +13,6 @@ from hotwax_inventory.imports.queue import FeedRun, import_pending
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.run_config import HotwaxConfig
 
-LAST_DAY = """
-select file_name, config_id, status_id, total_record_count, failed_record_count, ignored_record_count, message
-from data_manager_log
-where registered_at > current_timestamp - interval 1 day
-order by log_id desc
-limit 100
-"""
-
-
 CONFIG_IDS = """
 select distinct config_id
 from data_manager_log
@@ -65,18 +56,18 @@ def data_manager_log(
     with warehouse.transaction() as connection:
         if config.config_id in (None, shopify_reset.CONFIG_ID):
             shopify_reset.work_reads(context.run.run_id, connection)
-        files = connection.execute(LAST_DAY).fetchall()
-    last_day = summary.markdown_table(("file", "config", "status", "rows", "refused", "ignored", "message"), files)
+        last_day = summary.files_of_the_last_day(connection)
     result = summary.result(FeedRun(imported=imported), "data_manager_log", tables.DATA_MANAGER_LOG, warehouse)
     return dg.MaterializeResult(
-        metadata={**(result.metadata or {}), "files_of_the_last_day": last_day},
+        metadata={**(result.metadata or {}), **last_day},
         check_results=[check for check in result.check_results or () if check.check_name != "content_is_new"],
     )
 
 
 def _check_config_id(config_id: str, warehouse: Warehouse) -> None:
     with warehouse.transaction() as connection:
-        known = {feed.config_id for feed in FEEDS} | {name for (name,) in connection.execute(CONFIG_IDS).fetchall()}
+        named = {name for (name,) in connection.execute(CONFIG_IDS).fetchall()}
+        known = {feed.config_id for feed in FEEDS} | {shopify_reset.CONFIG_ID} | named
     if config_id not in known:
         raise UnknownConfig(
             f"config_id {config_id!r} is unknown: no feed has it, and no file came under it. Leave it out to work all files, "

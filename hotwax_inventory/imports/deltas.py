@@ -139,15 +139,17 @@ class AdjustmentFiles(ImportFiles):
         for table, more in ((tables.ITEM_RECEIPT, ()), (tables.ITEM_FULFILLMENT, ("virtual_queue_item",)))
     ],
     check_specs=summary.check_specs("item_receipt"),
+    can_subset=True,
 )
 def item_receipt(
     context: dg.AssetExecutionContext, config: ReceiptFiles, sftp: Sftp, warehouse: Warehouse
 ) -> Iterator[dg.MaterializeResult]:
     """Receipts (CSV) and fulfilments (JSON) come in the same directories; a file's content says which it is."""
-    yield summary.import_files((RECEIPT, FULFILLMENT), context, config, sftp, warehouse)
-    yield dg.MaterializeResult(
-        asset_key="item_fulfillment", metadata={"dagster/row_count": summary.row_count(FULFILLMENT, warehouse)}
+    receipts = summary.import_files((RECEIPT, FULFILLMENT), context, config, sftp, warehouse)
+    fulfillments = dg.MaterializeResult(
+        "item_fulfillment", {"dagster/row_count": summary.row_count(FULFILLMENT, warehouse)}
     )
+    yield from summary.asked_for(context, (receipts, fulfillments))
 
 
 @summary.import_asset(INVENTORY_TRANSFER, tables.INVENTORY_TRANSFER, "product", "facility")

@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings, tables
+from hotwax_inventory.imports import summary
 from hotwax_inventory.imports.identify import MOMENT
 from hotwax_inventory.imports.rows import BadFile, Text, fields_relation, read_text
 from hotwax_inventory.imports.shop_products import ITEMS_MOVED, match_products
@@ -84,8 +84,9 @@ def _time(column: str) -> Rule:
     )
 
 
-# What has been fulfilled is not open any more, whatever the file still says (design 8.5).
-QUEUE_QUANTITY = """greatest(0, staged.quantity::integer - coalesce(
+# What has been fulfilled is not open any more, whatever the file still says (design 8.5). A file that states less than was ordered
+# has been written after some of it was fulfilled: no more than it states is open, and no more than was before.
+FULFILLED = """coalesce(
     (
         select sum(f.quantity)
         from item_fulfillment as f
@@ -93,7 +94,17 @@ QUEUE_QUANTITY = """greatest(0, staged.quantity::integer - coalesce(
         where f.order_id = staged.order_id and f.order_item_seq_id = staged.order_item_seq_id
     ),
     0
-))"""
+)"""
+OPEN_BEFORE = """(
+    select q.quantity
+    from replaced as q
+    where q.order_id = staged.order_id and q.order_item_seq_id = staged.order_item_seq_id
+)"""
+QUEUE_QUANTITY = f"""if(
+    staged.quantity::integer < {OPEN_BEFORE} + {FULFILLED},
+    least(staged.quantity::integer, {OPEN_BEFORE}),
+    greatest(0, staged.quantity::integer - {FULFILLED})
+)"""
 # An order item that is loaded again as it was has not moved.
 QUEUE_CHANGED_SEQ = f"""coalesce(
     (
@@ -275,9 +286,11 @@ ASSETS = (
         for file in REFERENCE_FILES
         if file.table.name in ASSETS
     ],
+    can_subset=True,
 )
 def reference(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
-    """Load every reference file in one transaction, match the items of the shops anew, and make each shop a partition.
+    """Load every reference file in one transaction, match the items of the shops anew, and make each shop a partition; whichever
+    of the tables was asked for.
 
     Raises ReferenceError, with nothing changed, when a file has anything wrong with it; DiskNearlyFull."""
     require_free_disk()
@@ -294,11 +307,16 @@ def reference(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterat
         counts = {name: connection.execute(f"select count(*) from {name}").fetchall()[0][0] for name in ASSETS}
         shops = connection.execute("select shop_id, inventory_master from shopify_shop order by shop_id").fetchall()
     context.instance.add_dynamic_partitions("shop", [shop_id for shop_id, _ in shops])
-    for name in ASSETS:
-        metadata: dict[str, Any] = {"dagster/row_count": counts[name]}
-        if name == "shopify_shop":
-            metadata |= {"inventory_master": dg.MetadataValue.json(dict(shops)), "files_state": state}
-        yield dg.MaterializeResult(asset_key=name, metadata=metadata)
+    of_shops = {"inventory_master": dg.MetadataValue.json(dict(shops)), "files_state": state}
+    yield from summary.asked_for(
+        context,
+        (
+            dg.MaterializeResult(
+                name, {"dagster/row_count": counts[name], **(of_shops if name == "shopify_shop" else {})}
+            )
+            for name in ASSETS
+        ),
+    )
 
 
 # Shops whose items are known: those are matched with the products anew.

@@ -4,6 +4,7 @@ Only reading and checking is here; `ledger.entries` turns the accepted rows into
 left alone. HotWax reference 3.3 has the seven header variants."""
 
 from enum import Enum
+from typing import ClassVar
 
 import dagster as dg
 from pydantic import Field
@@ -39,7 +40,9 @@ with staged as (
             when lower(reset_by_atp) in ('false', 'n', 'no', '0') then 'QOH'
             when coalesce(reset_by_atp, '') <> '' then null
             when coalesce(reset_by, '') = '' then default_reset_by
-            when upper(reset_by) in ('ATP', 'QOH') then upper(reset_by)
+            when upper(reset_by) = 'ATP' then 'ATP'
+            -- both counters move alike, so that to reset both is to reset what is on hand
+            when regexp_replace(upper(reset_by), '[ _]', '', 'g') in ('QOH', 'ATP&QOH') then 'QOH'
         end as reset_by,
         reset_by as stated_reset_by,
         coalesce(nullif(location_seq_id, ''), default_location_seq_id) as location_seq_id,
@@ -98,10 +101,13 @@ class ResetBy(Enum):
 class ResetFiles(ImportFiles):
     """Parameters of HotWax's job `Read Reset Inventory File From SFTP`."""
 
+    spellings: ClassVar[dict[str, str]] = ImportFiles.spellings | {"resetBy": "reset_by"}
+
     config_id: str = Field(FEED.config_id, description="MDM config that receives the files")
     reset_by: ResetBy = Field(
         ResetBy.ATP, description="the counter that a quantity is, for rows that do not say: ATP or QOH"
     )
+    resetBy: str | None = Field(None, description="HotWax's spelling of reset_by")
 
     def parameters(self) -> dict[str, str | None]:
         return super().parameters() | {"reset_by": self.reset_by.value}

@@ -1,17 +1,17 @@
 """What a run says of the files that it imported: metadata for the asset page, and checks that a person sees."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import dagster as dg
+import duckdb
 
-from hotwax_inventory import settings
 from hotwax_inventory.files.sources import Feed
-from hotwax_inventory.imports.accepting import Imported
+from hotwax_inventory.imports.accepting import Imported, PendingFile, failed_records_path
 from hotwax_inventory.imports.declaration import Import, ImportFiles
 from hotwax_inventory.imports.queue import FeedRun, run_import
 from hotwax_inventory.resources import Sftp, Warehouse
@@ -74,12 +74,11 @@ def result(done: FeedRun, asset: str, table: Table, warehouse: Warehouse) -> dg.
             f"where log_id in (select unnest($log_ids)) order by log_id, line_number limit {MOST_LINES}",
             {"log_ids": [file.log_id for file in imported]},
         ).fetchall()
-        landed = dict(
-            connection.execute(
-                "select log_id, landed_path from data_manager_log where log_id in (select unnest($log_ids))",
-                {"log_ids": [file.log_id for file in imported if file.refused]},
-            ).fetchall()
-        )
+        mended = connection.execute(
+            "select log_id, file_name, landed_path, size_bytes, effective_at, parameters from data_manager_log "
+            "where log_id in (select unnest($log_ids)) order by log_id",
+            {"log_ids": [file.log_id for file in imported if file.refused]},
+        ).fetchall()
     metadata: dict[str, Any] = {
         "dagster/row_count": row_count,
         "files": len(imported),
@@ -94,12 +93,46 @@ def result(done: FeedRun, asset: str, table: Table, warehouse: Warehouse) -> dg.
     }
     if refused:
         metadata["first_refused_rows"] = markdown_table(("file", "line", "column", "reason", "row"), refused)
-    if landed:
-        folder = (settings.home() / next(iter(landed.values()))).parent
-        metadata["failed_records"] = dg.MetadataValue.path(str(folder))
+    if mended:
+        paths = [str(failed_records_path(PendingFile(*row))) for row in mended]
+        metadata["failed_records"] = (
+            dg.MetadataValue.path(paths[0])
+            if len(paths) == 1
+            else markdown_table(
+                ("file", "its refused rows"), [(row[1], path) for row, path in zip(mended, paths, strict=True)]
+            )
+        )
     if done.landing.left:
         metadata["left_on_sftp"] = markdown_table(("path", "why"), list(done.landing.left.items()))
     return dg.MaterializeResult(asset_key=asset, metadata=metadata, check_results=_checks(done, asset, refused))
+
+
+def asked_for(
+    context: dg.AssetExecutionContext, results: Iterable[dg.MaterializeResult]
+) -> Iterator[dg.MaterializeResult]:
+    """Of the results of assets that are made together, those that the run asked for: it may name one of them alone."""
+    checks = {check.name for check in context.selected_asset_check_keys}
+    for result in results:
+        if result.asset_key in context.selected_asset_keys:
+            told = [check for check in result.check_results if check.check_name in checks]
+            yield dg.MaterializeResult(asset_key=result.asset_key, metadata=result.metadata, check_results=told)
+
+
+LAST_DAY = """
+select file_name, config_id, status_id, total_record_count, failed_record_count, ignored_record_count, message
+from data_manager_log
+where registered_at > current_timestamp - interval 1 day
+order by log_id desc
+limit 100
+"""
+
+
+def files_of_the_last_day(connection: duckdb.DuckDBPyConnection) -> dict[str, dg.MetadataValue | int]:
+    """Metadata of `data_manager_log`: how many files there have been, and what became of the last day's."""
+    (files,) = connection.execute("select count(*) from data_manager_log").fetchall()[0]
+    names = ("file", "config", "status", "rows", "refused", "ignored", "message")
+    table = markdown_table(names, connection.execute(LAST_DAY).fetchall())
+    return {"dagster/row_count": files, "files_of_the_last_day": table}
 
 
 def files_table(imported: Sequence[Imported]) -> dg.MarkdownMetadataValue:

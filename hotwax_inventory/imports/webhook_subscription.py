@@ -67,7 +67,7 @@ def shopify_webhook_subscription(
     if config.action is Action.check and was_subscribed is False:
         return _result(last_url, "unsubscribed", was_there=True)
     is_wanted = config.action is not Action.unsubscribe
-    url = _callback_url(config, shop.shop_id, None if is_wanted else last_url)
+    url = _callback_url(config, shop.shop_id, None if config.action is Action.subscribe else last_url)
     with shopify.client(shop.shop_id, shop.shop_domain) as client:
         before = _subscriptions(client)
         subscription_id = _bring_about(client, before, url, last_id, is_wanted=is_wanted)

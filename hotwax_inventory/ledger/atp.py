@@ -8,6 +8,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import tables
+from hotwax_inventory.imports import summary
 from hotwax_inventory.resources import Warehouse
 
 FACILITY_ATP = """
@@ -140,13 +141,17 @@ def create_views(connection: duckdb.DuckDBPyConnection, *, is_temporary: bool = 
             ),
         )
     ],
+    can_subset=True,
 )
-def atp(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
-    """Define what each facility and each channel may promise."""
+def atp(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
+    """Define what each facility and each channel may promise; both, whichever was asked for."""
     with warehouse.transaction() as connection:
         create_views(connection)
         facility_count = connection.execute(
             "select (select count(*) from inventory_item) + (select count(*) from kit_inventory)"
         ).fetchall()[0][0]
-    yield dg.MaterializeResult(asset_key="facility_atp", metadata={"dagster/row_count": facility_count})
-    yield dg.MaterializeResult(asset_key="online_atp")
+    made = (
+        dg.MaterializeResult("facility_atp", {"dagster/row_count": facility_count}),
+        dg.MaterializeResult("online_atp"),
+    )
+    yield from summary.asked_for(context, made)

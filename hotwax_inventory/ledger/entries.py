@@ -12,7 +12,7 @@ import duckdb
 from hotwax_inventory import settings, tables
 from hotwax_inventory.files import inbox
 from hotwax_inventory.imports.feeds import IMPORTS
-from hotwax_inventory.imports.summary import markdown_table
+from hotwax_inventory.imports.summary import asked_for, files_of_the_last_day, markdown_table
 from hotwax_inventory.ledger import resets
 from hotwax_inventory.ledger.fold import apply_events
 from hotwax_inventory.progress import Progress, Seconds
@@ -93,7 +93,8 @@ WAITING = f"""
 with accepted as (
     {
     " union all ".join(
-        f"select log_id, line_number, quantity as reset_to, '{table}' as reset_table from {table}"
+        f"select log_id, line_number, quantity - if(reset_by = 'QOH', $reserved, 0) as reset_to, '{table}' as reset_table "
+        f"from ({resets.TABLES[table]})"
         if table in resets.TABLES
         else f"select log_id, line_number, null, null from {table}"
         for table in ROWS
@@ -118,8 +119,13 @@ order by effective_at, file_name, remote_modified_at, config_id, log_id
 def _waiting(connection: duckdb.DuckDBPyConnection) -> list[Waiting]:
     if connection.execute("select count(*) from data_manager_log where status_id = 'imported'").fetchall() == [(0,)]:
         return []
+    # on hand, a number as low as what is reserved somewhere may leave nothing to promise
+    (reserved,) = connection.execute(
+        "select greatest(0, max(quantity_on_hand_total - available_to_promise_total)) from inventory_item"
+    ).fetchall()[0]
+    percent = settings.reset_max_zeroed_percent()
     found = connection.execute(
-        WAITING, {"fewest": resets.FEWEST_STOCKED_KEYS, "percent": settings.reset_max_zeroed_percent()}
+        WAITING, {"fewest": resets.FEWEST_STOCKED_KEYS, "percent": percent, "reserved": reserved}
     ).fetchall()
     return [Waiting(*row) for row in found]
 
@@ -197,6 +203,7 @@ def _post(batch: list[Waiting], connection: duckdb.DuckDBPyConnection) -> list[P
             )
     elif sum(file.rows for file in batch):
         apply_events(EVENTS.format(rows=" union all ".join(ROWS.values())), connection)
+        resets.note_repeated(connection)
     connection.execute(CLOSED)
     connection.execute(FINISHED)
     if any(file.reset_table for file in batch):
@@ -315,8 +322,9 @@ BIGGEST_COLUMNS = ("SKU", "facility", "ATP before", "ATP after", "change", "reas
             "no_reset_is_held", asset="inventory_item_detail", description="No reset waits for somebody to look at it."
         )
     ],
+    can_subset=True,
 )
-def inventory_item_detail(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
+def inventory_item_detail(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
     """Post every imported file to the ledger, whichever run imported it."""
     seconds = Seconds()
     with seconds.of("posting"):
@@ -333,7 +341,10 @@ def inventory_item_detail(warehouse: Warehouse) -> Iterator[dg.MaterializeResult
         held = connection.execute(
             "select file_name, message from data_manager_log where status_id = 'held' order by effective_at"
         ).fetchall()
-    yield dg.MaterializeResult(
+        log = files_of_the_last_day(connection)
+    # whichever run it was, the files' page has what became of them
+    context.log_event(dg.AssetMaterialization("data_manager_log", metadata=log))
+    entered = dg.MaterializeResult(
         asset_key="inventory_item_detail",
         metadata={
             "dagster/row_count": entries,
@@ -354,4 +365,4 @@ def inventory_item_detail(warehouse: Warehouse) -> Iterator[dg.MaterializeResult
             )
         ],
     )
-    yield dg.MaterializeResult(asset_key="inventory_item", metadata={"dagster/row_count": keys})
+    yield from asked_for(context, (entered, dg.MaterializeResult("inventory_item", {"dagster/row_count": keys})))

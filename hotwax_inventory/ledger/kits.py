@@ -13,14 +13,24 @@ from hotwax_inventory.imports.shop_products import ITEMS_MOVED
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.run_config import HotwaxConfig
 
-ALL_KITS = """
+# Kits that have been counted, while they were ordinary products, and of which nobody says what they are made of.
+COUNTED = """
+select product_id
+from inventory_item
+where changed_seq > {since}
+    and product_id in (select product_id from product where product_type_id = 'MARKETING_PKG_PICK')
+"""
+
+ALL_KITS = f"""
 create or replace temp table affected as
 select product_id from kit_component
 union
 select product_id from kit_inventory
+union
+{COUNTED.format(since=-1)}
 """
 
-MOVED_KITS = """
+MOVED_KITS = f"""
 create or replace temp table affected as
 select product_id
 from kit_component
@@ -32,6 +42,8 @@ semi join (
     select product_id from inventory_item where changed_seq > (select kits_upto from sequence)
 ) as i on i.product_id = k.product_id_to
 where k.thru_date is null
+union
+{COUNTED.format(since="(select kits_upto from sequence)")}
 """
 
 # A component that is not known at a facility counts zero there, so the kit does too.
@@ -69,6 +81,13 @@ select
     (select last_value + 1 from sequence) as changed_seq
 from stocked as s
 join listed as l on l.product_id = s.product_id
+union all
+-- what was counted once says nothing any more
+select product_id, facility_id, 0 as available_to_promise_total, (select last_value + 1 from sequence) as changed_seq
+from inventory_item
+where product_id in (select product_id from affected)
+    and product_id in (select product_id from product where product_type_id = 'MARKETING_PKG_PICK')
+    and product_id not in (select product_id from stocked)
 """
 
 MERGE = """

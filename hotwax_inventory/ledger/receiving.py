@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
 from typing import ClassVar
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import duckdb
@@ -64,7 +65,7 @@ def seconds_until(moment: datetime) -> float:
 class ScheduleRestock(HotwaxConfig):
     """Parameters of HotWax's job `Scheduled restock`."""
 
-    spellings: ClassVar[dict[str, str]] = {"shipmentId": "shipment_id"}
+    spellings: ClassVar[dict[str, str]] = {"shipmentId": "shipment_id", "facilityId": "facility_id"}
 
     shipment_id: str | None = Field(None, description="the shipment; absent: every restock that is due")
     shipmentId: str | None = Field(None, description="HotWax's spelling of shipment_id")
@@ -72,9 +73,12 @@ class ScheduleRestock(HotwaxConfig):
     action: Action = Field(
         Action.receive, description="receive, cancel, reschedule (with scheduled_at) or rename (with name)"
     )
-    scheduled_at: str | None = Field(None, description="reschedule: the new time, ISO 8601 with its zone")
+    scheduled_at: str | None = Field(
+        None, description="reschedule: the new time, ISO 8601; without a zone by RESTOCK_TIME_ZONE"
+    )
     name: str | None = Field(None, description="rename: the new name")
     facility_id: str | None = Field(None, description="where a shipment is received that names no destination")
+    facilityId: str | None = Field(None, description="HotWax's spelling of facility_id")
 
 
 def _meaningless(config: ScheduleRestock) -> list[str]:
@@ -187,10 +191,10 @@ def receive(
     return items
 
 
-def _receive_one(config: ScheduleRestock, shipment_id: str, warehouse: Warehouse) -> int:
+def _receive_one(config: ScheduleRestock, named: str, warehouse: Warehouse) -> int:
     """Receive one shipment now, whatever its time."""
     with warehouse.transaction() as connection:
-        status = _status(shipment_id, connection)
+        shipment_id, status = _find(named, connection)
         if status == "SHIPMENT_CANCELLED":
             raise ReceivingRefused(f"Shipment {shipment_id} was cancelled; it is not received.")
         if config.facility_id:
@@ -201,13 +205,19 @@ def _receive_one(config: ScheduleRestock, shipment_id: str, warehouse: Warehouse
     return items
 
 
-def _status(shipment_id: str, connection: duckdb.DuckDBPyConnection) -> str:
+def _find(named: str, connection: duckdb.DuckDBPyConnection) -> tuple[str, str]:
+    """Id and status of the shipment with this id, else external id. Raises ReceivingRefused where none has it, or several."""
     found = connection.execute(
-        "select status_id from shipment where shipment_id = $shipment_id", {"shipment_id": shipment_id}
+        "select shipment_id, status_id from shipment where $named in (shipment_id, external_id) order by shipment_id <> $named",
+        {"named": named},
     ).fetchall()
     if not found:
-        raise ReceivingRefused(f"There is no shipment {shipment_id}. See the table shipment for those that there are.")
-    return found[0][0]
+        raise ReceivingRefused(f"There is no shipment {named}. See the table shipment for those that there are.")
+    if len(found) > 1 and found[0][0] != named:
+        raise ReceivingRefused(
+            f"{named} is the external id of several shipments. Say which: {', '.join(one for one, _ in found[:20])}."
+        )
+    return found[0]
 
 
 def _set_destination(shipment_id: str, facility_id: str, connection: duckdb.DuckDBPyConnection) -> None:
@@ -254,7 +264,7 @@ def _change(config: ScheduleRestock, warehouse: Warehouse) -> str:
     """Cancel, reschedule or rename a shipment; a sentence that says what was done."""
     if config.shipment_id is None:
         raise ReceivingRefused(f"action = {config.action.value} needs a shipment_id.")
-    values: dict[str, object] = {"shipment_id": config.shipment_id}
+    values: dict[str, object] = {}
     if config.action is Action.cancel:
         change, said = "status_id = 'SHIPMENT_CANCELLED'", "cancelled"
     elif config.action is Action.rename:
@@ -267,15 +277,17 @@ def _change(config: ScheduleRestock, warehouse: Warehouse) -> str:
         change, said = "scheduled_at = $scheduled_at", f"put to {moment.isoformat()}"
         values["scheduled_at"] = moment
     with warehouse.transaction() as connection:
-        status = _status(config.shipment_id, connection)
+        shipment_id, status = _find(config.shipment_id, connection)
         if config.action is not Action.rename and status in ("PURCH_SHIP_RECEIVED", "SHIPMENT_CANCELLED"):
-            raise ReceivingRefused(f"Shipment {config.shipment_id} is {status} already; it is not {said}.")
+            raise ReceivingRefused(f"Shipment {shipment_id} is {status} already; it is not {said}.")
         if config.action is Action.reschedule and status == "PURCH_SHIP_SHIPPED":
             raise ReceivingRefused(
-                f"Shipment {config.shipment_id} is no restock: it is received when somebody says so, not at a time."
+                f"Shipment {shipment_id} is no restock: it is received when somebody says so, not at a time."
             )
-        connection.execute(f"update shipment set {change} where shipment_id = $shipment_id", values)
-    return f"Shipment {config.shipment_id} was {said}."
+        connection.execute(
+            f"update shipment set {change} where shipment_id = $shipment_id", values | {"shipment_id": shipment_id}
+        )
+    return f"Shipment {shipment_id} was {said}."
 
 
 def _moment(stated: str | None) -> datetime:
@@ -283,12 +295,11 @@ def _moment(stated: str | None) -> datetime:
         moment = datetime.fromisoformat(stated or "")
     except ValueError:
         moment = None
-    if moment is None or moment.tzinfo is None:
+    if moment is None:
         raise ReceivingRefused(
-            "action = reschedule needs scheduled_at in ISO 8601 with its zone, such as 2026-11-27T09:00:00-05:00 "
-            f"(it is {stated!r})."
+            f"action = reschedule needs scheduled_at in ISO 8601, such as 2026-11-27T09:00:00-05:00 (it is {stated!r})."
         )
-    return moment.astimezone(UTC)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(settings.restock_time_zone()))).astimezone(UTC)
 
 
 WAITING = """

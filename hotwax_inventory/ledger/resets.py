@@ -125,6 +125,11 @@ def cancel_held(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(CANCELLED)
 
 
+def note_repeated(connection: duckdb.DuckDBPyConnection) -> None:
+    """Note which of the small resets in `posting` name a product at a facility twice (design 8.3)."""
+    connection.execute(NOTE_REPEATED.format(keys=FEW_REPEATED))
+
+
 # Keys that have moved since the reset's time are folded again; there are few, and the others need no more than a join. So are those
 # whose reset is of another file of this name and time.
 LATE_KEYS = """
@@ -171,6 +176,28 @@ where product_id in (
 group by product_id, facility_id
 having count(*) > 1
 """
+
+# Which numbers of a file did not count, for another one beneath them; {keys} is how many of a log_id's stand more than once.
+NOTE_REPEATED = """
+update data_manager_log as l
+set message = concat_ws(
+    ' ', l.message, 'Products that stand more than once at a facility: ' || r.keys || '. The last row of each counts.'
+)
+from ({keys}) as r
+where r.log_id = l.log_id and r.keys > 0
+"""
+FEW_REPEATED = """
+select log_id, count(*) as keys
+from (
+    select log_id, product_id, facility_id
+    from inventory_reset
+    where log_id in (select log_id from posting)
+    group by log_id, product_id, facility_id
+    having count(*) > 1
+)
+group by log_id
+"""
+MANY_REPEATED = "select p.log_id, (select count(*) from repeated) as keys from posting as p"
 
 # Only the last of several resets of a key counts; the few keys that have several are kept apart, since ordering all is dear.
 NEWEST = f"""
@@ -318,5 +345,6 @@ def post_by_joins(rows: int, connection: duckdb.DuckDBPyConnection) -> bool:
     else:
         connection.execute(ENTER.format(changes=MET_AND_CHANGED))
         connection.execute(MERGE)
+    connection.execute(NOTE_REPEATED.format(keys=MANY_REPEATED))
     connection.execute("drop table repeated")
     return connection.execute("select count(*) from late_key").fetchall() != [(0,)]

@@ -204,7 +204,9 @@ def make_delta(
     """Compare what the shop shows with what we promise; write delta files and manifest.
 
     A hard sync compares the whole snapshot, with `live` in place of what it says of the same levels; the recent job compares only
-    what is in `live`. Leaves the temporary table `change`. Raises NothingRead, UnknownGroup."""
+    what is in `live`, or the snapshot where there is none. Leaves the temporary table `change`.
+
+    Raises NothingRead, UnknownGroup."""
     shop_id = scope.shop.shop_id
     read = last_read(shop_id, connection)
     is_recent = job != HARD_SYNC
@@ -279,26 +281,22 @@ def _counted(scope: Scope, job: str, live: Live | None, connection: duckdb.DuckD
     ).fetchall()[0]
     sync_run_id, is_first, mapped = connection.execute(
         "select coalesce(max(sync_run_id), 0) + 1, count(*) filter (shop_id = $shop_id and status_id = 'finished') = 0, "
-        "arg_max(level_count, sync_run_id) filter (shop_id = $shop_id and job = $hard_sync) from sync_run",
-        {"shop_id": shop_id, "hard_sync": HARD_SYNC},
+        "arg_max(level_count, sync_run_id) filter (shop_id = $shop_id and job <> $restock) from sync_run",
+        {"shop_id": shop_id, "restock": RESTOCK},
     ).fetchall()[0]
-    if job == HARD_SYNC:
+    if live is None or job == HARD_SYNC:
         levels, not_published, not_tracked = connection.execute(LEVELS, {"shop_id": shop_id}).fetchall()[0]
-        mapped = compared
+        # the first sync of a shop compares all that there is
+        mapped = compared if job == HARD_SYNC or mapped is None else mapped
         skipped = {
             "location_not_published": not_published,
             "not_tracked": not_tracked,
             "nothing_promised": levels - not_published - not_tracked - compared,
         }
     else:
-        levels = len(live.asked) if live else 0
-        skipped = (live.left_out if live else {}) | {"not_counted_by_shopify": levels - compared}
-        mapped = (
-            mapped
-            or connection.execute(
-                "select level_count from shopify_bulk_read where shop_id = $shop_id", {"shop_id": shop_id}
-            ).fetchall()[0][0]
-        )
+        levels = len(live.asked)
+        skipped = live.left_out | {"not_counted_by_shopify": levels - compared}
+        mapped = compared if mapped is None else mapped
     skipped = _named(skipped | {"out_of_range": out_of_range})
     return Delta(sync_run_id, job, levels, compared, mapped, changes, units, zeroed, below_zero, is_first, skipped)
 

@@ -22,6 +22,7 @@ from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, Delta
 from hotwax_inventory.publish.resume import interrupted, resume
 from hotwax_inventory.publish.target import Publication, RecentPublication, Scope
 from hotwax_inventory.resources import Shopify, Warehouse, require_free_disk
+from hotwax_inventory.shopify import ShopifyClient
 
 
 class WrongMaster(ValueError):
@@ -114,10 +115,8 @@ def _plan(
         unfinished = interrupted(shop.shop_id, connection) if runs_too(context.run, UPLOADS[job]) else None
         scope = Scope(shop, publication)
         is_first = job == RECENT and not was_read(shop.shop_id, connection)
-        asked = None if is_first else levels_to_read(scope, job, connection)
-    if asked is None:
-        asked = _read_first(scope, shopify, warehouse, seconds)
-    if job == RECENT and not asked.levels and unfinished is None:
+        asked = ToRead([], 0) if is_first else levels_to_read(scope, job, connection)
+    if job == RECENT and not (asked.levels or is_first) and unfinished is None:
         return _nothing_moved(asset, asked)
     with shopify.client(shop.shop_id, shop.shop_domain) as client:
         alarms = standing_alarms(client)
@@ -125,12 +124,14 @@ def _plan(
             resume(unfinished, context.run.run_id, warehouse, client)
             with warehouse.transaction() as connection:
                 asked = levels_to_read(scope, job, connection)
-            if job == RECENT and not asked.levels:
+            if job == RECENT and not (asked.levels or is_first):
                 return _nothing_moved(asset, asked)
         if "api_version_is_as_asked" in alarms:
             return _nothing_made(asset, alarms)
+        if is_first:
+            _read_first(shop.shop_id, client, warehouse, seconds)
         with seconds.of("reading_shopify"):
-            live = read_live(client, asked)
+            live = None if is_first else read_live(client, asked)
     with warehouse.transaction() as connection, seconds.of("comparing"):
         delta = make_delta(scope, job, context.run.run_id, connection, live)
         metadata = _metadata(delta) | _preview(connection)
@@ -140,17 +141,14 @@ def _plan(
     )
 
 
-def _read_first(scope: Scope, shopify: Shopify, warehouse: Warehouse, seconds: Seconds) -> ToRead:
-    """Read a shop that was never read, so that its items are known: without a watermark everything counts as moved (design 8.9).
+def _read_first(shop_id: str, client: ShopifyClient, warehouse: Warehouse, seconds: Seconds) -> None:
+    """Read a shop that was never read: without a watermark everything counts as moved (design 8.9).
 
     Raises IncompleteRead, ShopifyUnavailable, ShopifyRefused, DiskNearlyFull."""
-    shop = scope.shop
-    dg.get_dagster_logger().info(f"Shop {shop.shop_id} was never read: all its levels are read first.")
-    with shopify.client(shop.shop_id, shop.shop_domain) as client:
-        read_shop(shop.shop_id, client, warehouse, seconds)
+    dg.get_dagster_logger().info(f"Shop {shop_id} was never read: all its levels are read and compared.")
+    read_shop(shop_id, client, warehouse, seconds)
     with warehouse.transaction() as connection:
-        match_products(shop.shop_id, connection)
-        return levels_to_read(scope, RECENT, connection)
+        match_products(shop_id, connection)
 
 
 def require_written(shop: Shop) -> None:

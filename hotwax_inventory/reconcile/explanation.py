@@ -19,7 +19,7 @@ from hotwax_inventory.imports.summary import markdown_cell, markdown_text, plain
 from hotwax_inventory.publish.target import narrow
 from hotwax_inventory.reconcile import provenance, terms
 from hotwax_inventory.reconcile.export import write_csv
-from hotwax_inventory.reconcile.lookup import AGGREGATE, NotKnown, find_facility, find_product, last_moved
+from hotwax_inventory.reconcile.lookup import AGGREGATE, NothingMoved, NotKnown, find_facility, find_product, last_moved
 from hotwax_inventory.reconcile.past import FORGOTTEN, go_back
 from hotwax_inventory.reconcile.provenance import Question
 from hotwax_inventory.resources import Warehouse, WarehouseBusy
@@ -240,7 +240,10 @@ def _sentence(promise: Rows, question: Question, shops: Rows, moment: datetime) 
 )
 def inventory_explanation(config: ExplainLevel, warehouse: Warehouse) -> dg.MaterializeResult:
     """One ledger entry behind a number: file and line, run and reason; and beside it all that makes the number what it is."""
-    found = explain(config, warehouse)
+    try:
+        found = explain(config, warehouse)
+    except NothingMoved as error:
+        return dg.MaterializeResult(metadata={"explanation": markdown_text(str(error)), "dagster/row_count": 0})
     return dg.MaterializeResult(
         metadata={
             "asked": found.title,

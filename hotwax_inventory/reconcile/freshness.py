@@ -92,8 +92,8 @@ def of_feed(feed: Feed) -> TimedCheck:
     )
 
 
-def of_sync(asset: str, name: str, job: str, counts_from_the_first_run: bool) -> TimedCheck:
-    """Whether every shop that we publish to had its last successful upload lately; one that has had none may be asked for, too."""
+def of_sync(asset: str, name: str, job: str) -> TimedCheck:
+    """Whether every shop that we publish to had its last successful upload lately."""
 
     def complaint(hours: int, connection: duckdb.DuckDBPyConnection, instance: dg.DagsterInstance) -> str | None:
         shops = connection.execute(
@@ -101,7 +101,7 @@ def of_sync(asset: str, name: str, job: str, counts_from_the_first_run: bool) ->
         ).fetchall()
         last = {shop_id: _last_upload(asset, shop_id, instance) for (shop_id,) in shops}
         late = [f"{s} ({at:%Y-%m-%d %H:%M} UTC)" for s, at in last.items() if at and _age(at) > timedelta(hours=hours)]
-        began = _first_run(instance) if counts_from_the_first_run else None
+        began = _first_run(instance)
         if began and _age(began) > timedelta(hours=hours):
             late += [f"{s} (never)" for s, at in last.items() if at is None]
         if not late:
@@ -164,9 +164,8 @@ def asset_check(timed: TimedCheck) -> dg.AssetChecksDefinition:
 
 TIMED: Sequence[TimedCheck] = (
     *(of_feed(feed) for feed in FEEDS),
-    of_sync("hard_sync_upload", "HARD_SYNC", "hard_sync", counts_from_the_first_run=True),
-    # it waits for a shop's first hard sync
-    of_sync("recent_change_upload", "RECENT_SYNC", "upload_recent_inventory_changes", counts_from_the_first_run=False),
+    of_sync("hard_sync_upload", "HARD_SYNC", "hard_sync"),
+    of_sync("recent_change_upload", "RECENT_SYNC", "upload_recent_inventory_changes"),
     TimedCheck(
         "data_manager_log",
         "no_file_is_stuck",

@@ -11,6 +11,10 @@ class NotKnown(ValueError):
     """A product or facility that the reference does not have; the message names near matches."""
 
 
+class NothingMoved(NotKnown):
+    """There is no stock yet of which something could be said."""
+
+
 @dataclass(frozen=True)
 class Product:
     """A product of the reference."""
@@ -110,9 +114,9 @@ def find_facility(name: str, connection: duckdb.DuckDBPyConnection) -> str:
 
 
 def last_moved(facility_id: str | None, connection: duckdb.DuckDBPyConnection) -> tuple[str, str]:
-    """The product and facility whose stock moved last, at one facility or at any. Raises NotKnown when nothing has."""
+    """The product and facility whose stock moved last, at one facility or at any. Raises NothingMoved when nothing has."""
     found = connection.execute(LAST_MOVED, {"facility_id": facility_id}).fetchall()
     if not found:
         where = f" at {facility_id}" if facility_id else ""
-        raise NotKnown(f"Nothing has moved yet{where}. Run import_inventory, or say which product is meant.")
+        raise NothingMoved(f"Nothing has moved yet{where}. Run import_inventory, or say which product is meant.")
     return found[0]
