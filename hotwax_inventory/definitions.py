@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from hotwax_inventory import automation
+from hotwax_inventory.automation import jobs, schedules, sensors
 from hotwax_inventory.files import sources
 from hotwax_inventory.imports import (
     bulk_imported_files,
@@ -45,9 +45,9 @@ defs = dg.Definitions(
         explanation.inventory_explanation,
     ],
     asset_checks=[*checks.CHECKS, *freshness.CHECKS],
-    jobs=automation.JOBS,
-    sensors=automation.SENSORS,
-    schedules=automation.SCHEDULES,
+    jobs=jobs.JOBS,
+    sensors=sensors.SENSORS,
+    schedules=schedules.SCHEDULES,
     resources={
         "warehouse": Warehouse(),
         "sftp": Sftp(),

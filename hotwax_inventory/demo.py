@@ -19,7 +19,7 @@ import dagster as dg
 import httpx
 
 from hotwax_inventory import dagster_home, settings, simulator
-from hotwax_inventory.automation import shops_with_master
+from hotwax_inventory.automation.instance import shops_with_master
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.files import inbox
 from hotwax_inventory.imports.feeds import FEEDS

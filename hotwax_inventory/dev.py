@@ -15,7 +15,7 @@ import dagster as dg
 import httpx
 
 from hotwax_inventory import dagster_home, demo, settings, simulator
-from hotwax_inventory.automation import shops_with_master
+from hotwax_inventory.automation.instance import shops_with_master
 from hotwax_inventory.imports.feeds import FEEDS
 
 RECEIVER_PORT = "3080"

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hotwax_inventory.automation import process_bulk_imported_files_every_5_minutes
+from hotwax_inventory.automation.schedules import process_bulk_imported_files_every_5_minutes
 from hotwax_inventory.ledger import resets
 from hotwax_inventory_tests.conftest import REFERENCE, RESETS, Place
 

@@ -11,7 +11,8 @@ import dagster as dg
 import duckdb
 import pytest
 
-from hotwax_inventory import automation, resources, retention, settings
+from hotwax_inventory import resources, retention, settings
+from hotwax_inventory.automation.instance import shops_with_master
 from hotwax_inventory.resources import ENGINE, Warehouse
 from hotwax_inventory_tests.conftest import Place
 
@@ -84,7 +85,7 @@ def test_old_runs_go_with_their_files_and_the_shops_are_still_known(place: Place
         assert retention.remove_runs(instance, A_MONTH_ON + timedelta(days=60)) == 2
         assert [run.job_name for run in instance.get_runs()] == ["load_reference"]
         assert not [path for path in tmp_path.rglob("*") if old in path.name]
-        assert automation.shops_with_master(instance, "hotwax") == ["SHOP"]
+        assert shops_with_master(instance, "hotwax") == ["SHOP"]
 
 
 @pytest.mark.parametrize(

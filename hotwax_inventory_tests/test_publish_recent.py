@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hotwax_inventory.automation import upload_recent_inventory_changes_quarter_hourly
+from hotwax_inventory.automation.schedules import upload_recent_inventory_changes_quarter_hourly
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import REFERENCE, Place

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hotwax_inventory.automation import load_reference_files
+from hotwax_inventory.automation.sensors import load_reference_files
 from hotwax_inventory_tests.conftest import REFERENCE, Place
 
 TABLES = ("product", "good_identification", "facility", "facility_group", "product_store", "shopify_shop")

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from filelock import FileLock
 
-from hotwax_inventory.automation import schedule_restock_due
+from hotwax_inventory.automation.sensors import schedule_restock_due
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.ledger import receiving
 from hotwax_inventory.publish import launch

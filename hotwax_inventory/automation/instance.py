@@ -1,0 +1,33 @@
+"""What Dagster knows of runs and loads, which sensors and schedules ask it."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+IN_PROGRESS = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+)
+
+
+def in_progress(job: str, instance: dg.DagsterInstance) -> str | None:
+    """The beginning of the id of a run of the job that has not ended."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=list(IN_PROGRESS)), limit=1)
+    return runs[0].run_id[:8] if runs else None
+
+
+def last_load(instance: dg.DagsterInstance) -> Mapping[str, dg.MetadataValue] | None:
+    """The metadata of the reference in force, by its table of shops."""
+    event = instance.get_latest_materialization_event(dg.AssetKey("shopify_shop"))
+    return event.asset_materialization.metadata if event and event.asset_materialization else None
+
+
+def shops_with_master(instance: dg.DagsterInstance, master: str) -> list[str]:
+    """The shops of the reference in force whose `inventory_master` is the one given, as its last load recorded them."""
+    loaded = last_load(instance)
+    masters = loaded["inventory_master"].value if loaded else None
+    if not isinstance(masters, dict):
+        return []
+    return sorted(shop_id for shop_id, found in masters.items() if found == master)

@@ -1,0 +1,175 @@
+"""What starts a run at its time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from hotwax_inventory import settings
+from hotwax_inventory.automation.instance import IN_PROGRESS, shops_with_master
+from hotwax_inventory.automation.jobs import (
+    HARD_SYNC,
+    KIT_INVENTORY_SETUP,
+    PROCESS_BULK_IMPORTED_FILES,
+    SYNC_FROM_SHOPIFY,
+    UPLOAD_RECENT,
+    WEBHOOK_SUBSCRIPTION,
+    WORKLIST,
+)
+from hotwax_inventory.resources import Warehouse, WarehouseBusy
+from hotwax_inventory.retention import clean_up
+
+# Kits are computed by whatever moves stock or changes a list; what has moved since belongs to a run that has died.
+WAITING = """
+select
+    exists (from data_manager_log where status_id in ('pending', 'imported'))
+    or $has_kits and (
+        exists (from inventory_item where changed_seq > (select kits_upto from sequence))
+        or exists (from kit_component where changed_seq > (select kits_upto from sequence))
+    )
+"""
+
+
+@dg.schedule(
+    job=PROCESS_BULK_IMPORTED_FILES,
+    cron_schedule="*/5 * * * *",
+    execution_timezone="UTC",
+    description="Works off the files that were landed with schedule_now = false.",
+)
+def process_bulk_imported_files_every_5_minutes(
+    context: dg.ScheduleEvaluationContext,
+) -> dg.RunRequest | dg.SkipReason:
+    """One run for all feeds, where something waits: files, or kits after a run that has died."""
+    warehouse = Warehouse(wait_seconds=5)
+    if not warehouse.path.exists():
+        return dg.SkipReason("There is no warehouse yet.")
+    try:
+        with warehouse.transaction() as connection:
+            values = {"has_kits": settings.kits_from_components()}
+            (waits,) = connection.execute(WAITING, values).fetchall()[0]
+    except WarehouseBusy:
+        waits = True  # a run of its own has the time to wait
+    if not waits:
+        return dg.SkipReason("No file waits.")
+    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+
+@dg.schedule(
+    job=KIT_INVENTORY_SETUP,
+    cron_schedule="0 6 * * *",
+    execution_timezone="UTC",
+    description="Computes all kits anew, after NetSuite's reset and before the hard sync.",
+)
+def kit_inventory_setup_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run that computes all kits."""
+    return dg.RunRequest(
+        run_key=context.scheduled_execution_time.isoformat(),
+        run_config={"ops": {"kit_inventory": {"config": {"include_all": True}}}},
+    )
+
+
+@dg.schedule(
+    job=clean_up, cron_schedule="0 4 * * *", execution_timezone="UTC", description="Removes what is old, once a day."
+)
+def clean_up_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run, before NetSuite's files come."""
+    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+
+def _run_a_shop(
+    context: dg.ScheduleEvaluationContext, master: str, run_config: dict[str, Any] | None = None
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """A run for every shop with this master."""
+    shops = shops_with_master(context.instance, master)
+    if not shops:
+        yield dg.SkipReason(f"No shop is known whose inventory_master is {master}. Run load_reference.")
+    for shop_id in shops:
+        run_key = f"{shop_id}:{context.scheduled_execution_time.isoformat()}"
+        yield dg.RunRequest(run_key=run_key, partition_key=shop_id, run_config=run_config)
+
+
+@dg.schedule(
+    job=HARD_SYNC,
+    cron_schedule=settings.hard_sync_cron(),
+    execution_timezone="UTC",
+    description="Starts hard_sync for every shop whose inventory_master is hotwax.",
+)
+def hard_sync_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """One run a shop."""
+    yield from _run_a_shop(context, "hotwax")
+
+
+@dg.schedule(
+    job=SYNC_FROM_SHOPIFY,
+    cron_schedule="0 4 * * *",
+    execution_timezone="UTC",
+    description="Starts sync_inventory_from_shopify for every shop whose inventory_master is shopify.",
+)
+def sync_inventory_from_shopify_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """One run a shop."""
+    yield from _run_a_shop(context, "shopify")
+
+
+@dg.schedule(
+    job=WEBHOOK_SUBSCRIPTION,
+    cron_schedule="30 3 * * *",
+    execution_timezone="UTC",
+    description="Starts webhook_subscription for every shop whose inventory_master is shopify: Shopify may have removed it.",
+)
+def webhook_subscription_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """One run a shop, where there is a receiver."""
+    switched = context.instance.get_materialized_partitions(dg.AssetKey("shopify_webhook_subscription"))
+    if settings.webhook_callback_url() is None and not switched:
+        yield dg.SkipReason("Shopify reaches no receiver: WEBHOOK_CALLBACK_URL is not set.")
+        return
+    yield from _run_a_shop(
+        context, "shopify", {"ops": {"shopify_webhook_subscription": {"config": {"action": "check"}}}}
+    )
+
+
+@dg.schedule(
+    job=UPLOAD_RECENT,
+    cron_schedule="*/15 * * * *",
+    execution_timezone="UTC",
+    description="Starts upload_recent_inventory_changes for every shop whose inventory_master is hotwax.",
+)
+def upload_recent_inventory_changes_quarter_hourly(
+    context: dg.ScheduleEvaluationContext,
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """One run a shop; one whose last run goes on waits for the next quarter."""
+    shops = shops_with_master(context.instance, "hotwax")
+    in_progress = context.instance.get_runs(dg.RunsFilter(job_name=UPLOAD_RECENT.name, statuses=list(IN_PROGRESS)))
+    busy = {run.tags.get("dagster/partition") for run in in_progress}
+    reasons = [f"{shop_id}'s last run is still in progress." for shop_id in shops if shop_id in busy]
+    free = [shop_id for shop_id in shops if shop_id not in busy]
+    if not free:
+        yield dg.SkipReason(
+            " ".join(reasons) or "No shop is known whose inventory_master is hotwax. Run load_reference."
+        )
+    elif reasons:
+        context.log.info(" ".join(reasons))
+    for shop_id in free:
+        yield dg.RunRequest(run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id)
+
+
+@dg.schedule(
+    job=WORKLIST,
+    cron_schedule="30 7 * * *",
+    execution_timezone="UTC",
+    description="Writes the worklist, after the hard sync.",
+)
+def report_worklist_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run."""
+    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+
+SCHEDULES = (
+    process_bulk_imported_files_every_5_minutes,
+    kit_inventory_setup_daily,
+    hard_sync_daily,
+    report_worklist_daily,
+    sync_inventory_from_shopify_daily,
+    webhook_subscription_daily,
+    upload_recent_inventory_changes_quarter_hourly,
+    clean_up_daily,
+)
