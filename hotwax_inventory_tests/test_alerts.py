@@ -33,7 +33,7 @@ from hotwax_inventory.alerts.sensors import failed_checks_alert, failed_runs_ale
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.reconcile import freshness
 from hotwax_inventory.resources import Sftp
-from hotwax_inventory.sftp import SftpRefused
+from hotwax_inventory.sftp_errors import SftpRefused
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.fakes.receivers import MailServer, Webhook, serving
 from hotwax_inventory_tests.test_publish import materialised

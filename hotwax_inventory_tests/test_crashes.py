@@ -277,11 +277,11 @@ POINTS = (
     Point("session.fetch", 2, "after"),
     Point("path.replace", 2, "after"),
     Point("resources.transaction", 1, "before"),
-    Point("landing._register", 1, "after"),
+    Point("landing.register", 1, "after"),
     Point("session._move", 2, "after"),
-    Point("landing._archive", 2, "before"),
+    Point("landing.archive", 2, "before"),
     Point("resources.transaction", 4, "before"),
-    Point("landing._archive", 3, "after"),
+    Point("landing.archive", 3, "after"),
     Point("queue.accept_rows", 1, "after"),
     Point("queue.write_failed_records", 2, "after"),
     Point("queue.transaction", 1, "after"),
@@ -293,7 +293,7 @@ MORE_POINTS = (
     Point("session.fetch", 1, "before"),
     Point("path.replace", 2, "before"),
     Point("landing.fsync_folder", 3, "after"),
-    Point("landing._register", 1, "before"),
+    Point("landing.register", 1, "before"),
     Point("resources.transaction", 1, "after"),
     Point("resources.transaction", 2, "before"),
     Point("resources.transaction", 2, "after"),
@@ -412,7 +412,7 @@ def test_two_runs_that_have_fetched_the_same_files_register_them_once(
     here, there = tmp_path / "here", tmp_path / "there"
     both = [
         started("import_inventory", meeting=meeting, allow_duplicate_content=allow_duplicate_content)
-        for meeting in (Meeting("_register", here, there), Meeting("_register", there, here))
+        for meeting in (Meeting("register", here, there), Meeting("register", there, here))
     ]
     assert [ended(process) for process in both] == [0, 0]
     assert_nothing_is_lost_or_doubled(place, files)
@@ -424,11 +424,11 @@ def test_a_run_that_looks_between_the_registration_and_the_archive_of_another_re
 ) -> None:
     files = put_resets(place, seed=8)
     registered, fetched, archived = (tmp_path / word for word in ("registered", "fetched", "archived"))
-    first = started("import_inventory", meeting=Meeting("_archive", registered, fetched))
+    first = started("import_inventory", meeting=Meeting("archive", registered, fetched))
     assert appears(registered)
     second = started(
         "import_inventory",
-        meeting=Meeting("_register", fetched, archived),
+        meeting=Meeting("register", fetched, archived),
         allow_duplicate_content=allow_duplicate_content,
     )
     assert ended(first) == 0

@@ -26,6 +26,8 @@ ORDER = (
     "layout",
     "progress",
     "plots",
+    "sftp_errors",
+    "sftp_login",
     "sftp",
     "shopify_documents",
     "shopify",

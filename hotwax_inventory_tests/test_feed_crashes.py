@@ -35,7 +35,7 @@ OWNERS |= {"kits": kits, "receiving": receiving, "receiver": receiving.Receiver}
 
 # Where a run dies. The last point leaves a file that is imported and not posted, which any job finishes.
 MOVING = (
-    *("before landing._register", "after landing._register"),
+    *("before landing.register", "after landing.register"),
     *("before kits.compute_kits", "after kits.compute_kits"),
     *("before entries._post", "before entries.apply_events", "after entries.apply_events"),
     *("before entries.transaction", "after entries.transaction"),

@@ -22,10 +22,11 @@ from asyncssh import SFTPName
 
 from hotwax_inventory import resources, sftp
 from hotwax_inventory.definitions import defs
-from hotwax_inventory.files import landing
+from hotwax_inventory.files import landing, looking, names
 from hotwax_inventory.imports.reset import FEED, ResetFiles
 from hotwax_inventory.resources import Sftp, Warehouse
 from hotwax_inventory.sftp import RemoteFile, SftpSession
+from hotwax_inventory.sftp_errors import SftpRefused
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory.simulator.sftp_server import FaultyServer
 from hotwax_inventory_tests.conftest import RESETS, Place
@@ -131,6 +132,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
     monkeypatch.setattr(landing, "time", found)
+    monkeypatch.setattr(looking, "time", found)
     return found
 
 
@@ -551,7 +553,7 @@ def replace(path: Path, content: str) -> None:
     ("owner", "name", "happens"),
     [
         (SftpSession, "_copy", "after"),  # read, but the last look at it still to come
-        (landing, "_register", "before"),
+        (landing, "register", "before"),
         (SftpSession, "archive", "before"),
         (SftpSession, "_move", "before"),  # between the last look and the rename
     ],
@@ -570,7 +572,7 @@ def test_a_file_that_changes_while_it_is_taken_counts_whole_old_or_new_and_the_n
         result = real(*arguments) if happens == "after" else None
         path = next((a.path if isinstance(a, RemoteFile) else a for a in arguments[1:] if _names_a_file(a)), None)
         for change in list(pending):
-            if name == "_register" or (path is not None and path.endswith(f"/{change}.csv")):
+            if name == "register" or (path is not None and path.endswith(f"/{change}.csv")):
                 number = list(CHANGES).index(change)
                 pending.pop(change)(folder / f"{change}.csv", reset(20 + number, key=number))
         return result if happens == "after" else real(*arguments)
@@ -845,7 +847,7 @@ UPLOADED = datetime(2024, 3, 6, 5, 30, tzinfo=UTC)
 def test_a_file_takes_effect_at_the_export_time_in_its_name_or_else_when_it_was_uploaded(
     name: str, effective: str | None
 ) -> None:
-    found, export = landing.effective_at(RemoteFile(f"{RESETS}/{name}", 1, int(UPLOADED.timestamp())))
+    found, export = names.effective_at(RemoteFile(f"{RESETS}/{name}", 1, int(UPLOADED.timestamp())))
     assert found == (datetime.fromisoformat(effective) if effective else UPLOADED)
     assert (export is None) is (effective is None)
 
@@ -855,7 +857,7 @@ def test_a_file_takes_effect_at_the_export_time_in_its_name_or_else_when_it_was_
 
 def told_by(place: Place) -> str:
     """All that the failed tick of the sensor says."""
-    with pytest.raises(sftp.SftpRefused) as raised:
+    with pytest.raises(SftpRefused) as raised:
         tick(place)
     return "".join(traceback.format_exception(raised.value))
 

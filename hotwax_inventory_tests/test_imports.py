@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hotwax_inventory.imports import rows
+from hotwax_inventory.imports import decoding, reading
 from hotwax_inventory_tests.conftest import REFERENCE, Place
 
 HEADER = "Item,externalFacilityId,availableQty,idValue\n"
@@ -377,7 +377,7 @@ VALUES = {
 def test_every_file_ends_as_the_corpus_says(
     place: Place, monkeypatch: pytest.MonkeyPatch, cases: dict[str, Case]
 ) -> None:
-    monkeypatch.setattr(rows, "ALWAYS_INFLATED_BYTES", 1 << 20)
+    monkeypatch.setattr(decoding, "ALWAYS_INFLATED_BYTES", 1 << 20)
     names = {f"case {number}.csv": name for number, name in enumerate(cases)}
     for file_name, name in names.items():
         place.put_reset(file_name, cases[name].content)
@@ -623,7 +623,7 @@ def test_a_letter_of_windows_1252_is_one_at_the_end_of_a_block_too(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = f"{HEADER}Modèle é".encode("cp1252")
-    monkeypatch.setattr(rows, "BLOCK_BYTES", len(begun))
+    monkeypatch.setattr(reading, "BLOCK_BYTES", len(begun))
     place.put_reset("within.csv", begun + b",43,10,501\n")
     place.put_reset("last.csv", f"{HEADER},43,10,é".encode("cp1252").rjust(len(begun) - 1, b"x") + b"\xe9")
     place.succeed("import_inventory")

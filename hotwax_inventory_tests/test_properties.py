@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hotwax_inventory.imports import rows
+from hotwax_inventory.imports import reading
 from hotwax_inventory.imports.reset import FEED
 from hotwax_inventory.settings import home
 from hotwax_inventory_tests.feed_files import File
@@ -196,7 +196,7 @@ def test_quoted_files_are_read_alike_with_and_without_a_decoded_copy(world: Worl
         shutil.rmtree(home() / "landing", ignore_errors=True)
         with pytest.MonkeyPatch.context() as patch:
             if is_copied:
-                patch.setattr(rows, "_needs_decoding", lambda *_: True)
+                patch.setattr(reading, "_needs_decoding", lambda *_: True)
             deliver(world, contents)
         seen.append(
             (

@@ -13,13 +13,13 @@ from hotwax_inventory.alerts import sensors as alert_sensors
 from hotwax_inventory.automation.instance import IN_PROGRESS, in_progress, last_load
 from hotwax_inventory.automation.jobs import IMPORT_JOBS, IMPORT_WEBHOOK_UPDATES, LOAD_REFERENCE, SCHEDULE_RESTOCK
 from hotwax_inventory.files import inbox
-from hotwax_inventory.files.landing import Source, look_at
+from hotwax_inventory.files.looking import Source, look_at
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports.feeds import FEEDS
 from hotwax_inventory.imports.reference import files_state
 from hotwax_inventory.ledger.receiving import due_shipments
 from hotwax_inventory.resources import Sftp, Warehouse, WarehouseBusy
-from hotwax_inventory.sftp import SftpUnavailable
+from hotwax_inventory.sftp_errors import SftpUnavailable
 
 
 def file_sensor(feed: Feed) -> dg.SensorDefinition:

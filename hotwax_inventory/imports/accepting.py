@@ -13,22 +13,12 @@ from pathlib import Path
 import duckdb
 
 from hotwax_inventory import settings
-from hotwax_inventory.files.landing import REFUSED
+from hotwax_inventory.files.names import REFUSED
 from hotwax_inventory.imports.declaration import Import
 from hotwax_inventory.imports.identify import identification_types, keys
-from hotwax_inventory.imports.rows import (
-    EXTRA_FIELDS,
-    NEWLINE,
-    BadFile,
-    Text,
-    as_it_was,
-    fields_relation,
-    left_over,
-    normalised,
-    records_relation,
-    sql_text,
-    without_formula,
-)
+from hotwax_inventory.imports.quoting import as_it_was, sql_text, without_formula
+from hotwax_inventory.imports.rows import fields_relation, left_over, records_relation
+from hotwax_inventory.imports.text import EXTRA_FIELDS, NEWLINE, BadFile, Text, normalised
 
 
 @dataclass(frozen=True)

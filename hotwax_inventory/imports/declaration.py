@@ -7,9 +7,9 @@ from typing import ClassVar
 from pydantic import Field as Described
 
 from hotwax_inventory import settings
-from hotwax_inventory.files.landing import Source
+from hotwax_inventory.files.looking import Source
 from hotwax_inventory.files.sources import Feed
-from hotwax_inventory.imports.rows import JsonRecords, normalised
+from hotwax_inventory.imports.text import JsonRecords, normalised
 from hotwax_inventory.run_config import HotwaxConfig
 from hotwax_inventory.tables import Table
 

@@ -17,7 +17,7 @@ from hotwax_inventory.imports.identify import (
     WRONG_QUANTITY,
     WRONG_STRUCTURE,
 )
-from hotwax_inventory.imports.rows import JsonRecords
+from hotwax_inventory.imports.text import JsonRecords
 
 CHECKED = f"""
 with staged as (

@@ -11,10 +11,13 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings
-from hotwax_inventory.files.landing import IS_OF, REFUSED, Landing, Source, land
+from hotwax_inventory.files.landing import Landing, land
+from hotwax_inventory.files.looking import Source
+from hotwax_inventory.files.names import IS_OF, REFUSED
 from hotwax_inventory.imports.accepting import Imported, PendingFile, accept_rows, kind_of, write_failed_records
 from hotwax_inventory.imports.declaration import Import, ImportFiles
-from hotwax_inventory.imports.rows import UNREADABLE, BadFile, Text, read_text
+from hotwax_inventory.imports.reading import read_text
+from hotwax_inventory.imports.text import UNREADABLE, BadFile, Text
 from hotwax_inventory.progress import Progress, Seconds
 from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, transaction
 

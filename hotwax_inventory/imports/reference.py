@@ -14,8 +14,10 @@ import duckdb
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports import summary
 from hotwax_inventory.imports.identify import MOMENT
-from hotwax_inventory.imports.rows import BadFile, Text, fields_relation, read_text
+from hotwax_inventory.imports.reading import read_text
+from hotwax_inventory.imports.rows import fields_relation
 from hotwax_inventory.imports.shop_products import ITEMS_MOVED, match_products
+from hotwax_inventory.imports.text import BadFile, Text
 from hotwax_inventory.resources import Warehouse, require_free_disk
 
 # How yes and no are written; the numbers understand all of these.

@@ -25,7 +25,7 @@ from hotwax_inventory.imports.identify import (
     WRONG_STRUCTURE,
 )
 from hotwax_inventory.imports.queue import STATEMENTS
-from hotwax_inventory.imports.rows import JsonRecords
+from hotwax_inventory.imports.text import JsonRecords
 from hotwax_inventory.resources import Sftp, Warehouse
 
 FEED = Feed(

@@ -11,7 +11,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings, shopify_documents, tables
-from hotwax_inventory.imports.rows import sql_text
+from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.imports.shops import SHOPS, find_shop
 from hotwax_inventory.progress import Progress, Seconds
 from hotwax_inventory.resources import Shopify, Warehouse, require_free_disk

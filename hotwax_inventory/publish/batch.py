@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from hotwax_inventory.imports.rows import sql_text
+from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.shopify import MAX_UPLOAD_BYTES, error_code, errors_of
 
 # An outcome that another round may still change.

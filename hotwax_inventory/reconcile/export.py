@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 
 from hotwax_inventory import settings
-from hotwax_inventory.imports.rows import sql_text, without_formula
+from hotwax_inventory.imports.quoting import sql_text, without_formula
 
 
 def write_csv(

@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hotwax_inventory.files.landing import Source, land
+from hotwax_inventory.files.landing import land
+from hotwax_inventory.files.looking import Source
 from hotwax_inventory.imports import reset
 from hotwax_inventory.resources import Sftp, Warehouse
 from hotwax_inventory_tests.benchmarks import measure

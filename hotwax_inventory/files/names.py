@@ -1,0 +1,50 @@
+"""What a file's name says: when it was exported, and whose refused rows are in it."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from hotwax_inventory.sftp import RemoteFile
+
+OLDEST_EXPORT = timedelta(days=7)
+# What is in the name of a file of refused rows: the number of the file that they are of.
+REFUSED = re.compile("-failed-records-([0-9]+)")
+# SQL: whether the rows of {0} are refused ones of {1} that have come back.
+IS_OF = (
+    f"{{1}}.log_id = try_cast(regexp_extract({{0}}.file_name, '{REFUSED.pattern}', 1) as bigint) "
+    "and {1}.effective_at = {0}.effective_at"
+)
+
+
+def effective_at(file: RemoteFile) -> tuple[datetime, datetime | None]:
+    """When the rows of a file take effect, and the export time in its name if that is what says so.
+
+    The name counts when it carries a time with its zone, not after the modification time and at most 7 days before it; rows that we
+    have refused may take longer to come back."""
+    modified = datetime.fromtimestamp(file.modified_at, UTC)
+    exported = export_time(file.name)
+    # SFTP tells whole seconds
+    if exported is None or exported >= modified + timedelta(seconds=1):
+        return modified, None
+    if exported < modified - OLDEST_EXPORT and not REFUSED.search(file.name):
+        return modified, None
+    return exported, exported
+
+
+NETSUITE_TIME = re.compile(r"\b([A-Z][a-z]{2} \d{1,2} \d{4} \d{2}:\d{2}:\d{2}) (?:GMT|UTC)([+-]\d{2}):?(\d{2})")
+ISO_TIME = re.compile(
+    r"(?<!\d)(\d{4})-?(\d{2})-?(\d{2})T(\d{2}):?(\d{2})(?::?(\d{2})(?:[.,](\d{1,9}))?)?(Z|[+-]\d{2}(?::?\d{2})?)(?![A-Za-z0-9])"
+)
+
+
+def export_time(name: str) -> datetime | None:
+    """The time with a zone in a file's name: JavaScript's form as NetSuite writes it, or ISO 8601; else None."""
+    try:
+        if found := NETSUITE_TIME.search(name):
+            return datetime.strptime(f"{found[1]} {found[2]}{found[3]}", "%b %d %Y %H:%M:%S %z").astimezone(UTC)
+        if found := ISO_TIME.search(name):
+            year, month, day, hour, minute, second, fraction, zone = found.groups()
+            stamp = f"{year}-{month}-{day}T{hour}:{minute}:{second or '00'}.{(fraction or '0')[:6].ljust(6, '0')}"
+            return datetime.fromisoformat(stamp + ("+00:00" if zone == "Z" else zone)).astimezone(UTC)
+    except ValueError:
+        return None
+    return None

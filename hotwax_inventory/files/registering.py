@@ -1,0 +1,228 @@
+"""Landed files in `data_manager_log`: registered once, then moved to the server's archive."""
+
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hotwax_inventory import settings
+from hotwax_inventory.files.looking import Source
+from hotwax_inventory.files.names import IS_OF
+from hotwax_inventory.files.sources import Feed
+from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.sftp import RemoteFile, SftpSession
+from hotwax_inventory.sftp_errors import SftpRefused
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A downloaded file that is not registered yet."""
+
+    remote: RemoteFile
+    path: Path
+    sha256: str
+    effective_at: datetime
+    export_time: datetime | None
+
+
+REGISTER = f"""
+with arrived as (
+    select
+        unnest($remote_path) as remote_path,
+        unnest($file_name) as file_name,
+        unnest($remote_modified_at) as remote_modified_at,
+        unnest($size_bytes) as size_bytes,
+        unnest($sha256) as sha256,
+        unnest($landed_path) as landed_path,
+        unnest($effective_at) as effective_at,
+        unnest($content) as content,
+        unnest($ordinal) as ordinal
+),
+known as (
+    -- Registered, but not archived when this run looked (the last one was killed, or another one is at it): the same arrival.
+    select a.*
+    from arrived as a
+    where not exists (
+        from data_manager_log as l
+        where l.config_id = $config_id
+            and l.property_resource = $property_resource
+            and l.remote_path = a.remote_path
+            and l.sha256 = a.sha256
+            and l.size_bytes = a.size_bytes
+            and l.remote_modified_at = a.remote_modified_at
+            and (l.archived_at is null or l.archived_at >= $looked_at)
+    )
+),
+judged as (
+    select
+        k.*,
+        (
+            select min(l.log_id)
+            from data_manager_log as l
+            where l.config_id = $config_id
+                and l.sha256 = k.sha256
+                and ($allow_duplicate_content is false)
+                and l.status_id in ('pending', 'imported', 'finished', 'finished_with_errors', 'held')
+                and (k.content = k.sha256 or l.effective_at = k.effective_at)
+        ) as earlier_log_id,
+        row_number() over (partition by content order by ordinal) > 1 and not $allow_duplicate_content as is_repeated
+    from known as k
+)
+insert into data_manager_log
+select
+    (select coalesce(max(log_id), 0) from data_manager_log) + row_number() over (order by ordinal) as log_id,
+    $config_id,
+    remote_path,
+    file_name,
+    remote_modified_at,
+    size_bytes,
+    sha256,
+    landed_path,
+    case when earlier_log_id is not null or is_repeated then 'duplicate' else 'pending' end as status_id,
+    null as total_record_count,
+    null as failed_record_count,
+    null as ignored_record_count,
+    effective_at,
+    current_timestamp as registered_at,
+    null as archived_at,
+    null as started_at,
+    null as finished_at,
+    null as rows_removed_at,
+    $run_id,
+    $property_resource,
+    coalesce(
+        (
+            -- rows that were refused are read as they were before
+            select json_merge_patch(l.parameters, '{{"approve": null}}')
+            from data_manager_log as l
+            where l.config_id = $config_id
+                and {IS_OF.format("j", "l")}
+        ),
+        $parameters
+    ) as parameters,
+    case
+        when earlier_log_id is not null
+            then 'The same content came before, as file ' || earlier_log_id
+                || '. It was not applied again; allow_duplicate_content applies it.'
+        when is_repeated then 'The same content came twice in this run. It was applied once.'
+    end as message
+from judged as j
+order by ordinal
+"""
+
+
+# What has come between a content and the same content again makes the second one mean something, whichever of the three came last.
+MEANT_AGAIN = """
+with said as (
+    select log_id, sha256, effective_at, status_id
+    from data_manager_log
+    where config_id = $config_id
+        and status_id in ('duplicate', 'pending', 'imported', 'finished', 'finished_with_errors')
+),
+pair as (
+    select again.log_id, count(other.log_id) as between_count
+    from said as again
+    join said as first on first.sha256 = again.sha256 and first.status_id <> 'duplicate'
+    left join said as other
+        on first.effective_at <> again.effective_at
+        and other.sha256 <> again.sha256
+        and other.status_id <> 'duplicate'
+        and other.effective_at between least(first.effective_at, again.effective_at)
+            and greatest(first.effective_at, again.effective_at)
+    where again.status_id = 'duplicate'
+    group by again.log_id, first.log_id
+)
+update data_manager_log
+set status_id = 'pending', message = null
+where log_id in (select log_id from pair group by log_id having min(between_count) > 0)
+"""
+
+
+def register(
+    feed: Feed, source: Source, landed: Sequence[Landed], looked_at: datetime, run_id: str, warehouse: Warehouse
+) -> list[tuple[str, str]]:
+    """Add files to `data_manager_log` that were not there when the run looked: (remote path, status_id) of each that was added."""
+    if not landed:
+        return []
+    home = settings.home()
+    with warehouse.transaction() as connection:
+        before = connection.execute("select coalesce(max(log_id), 0) from data_manager_log").fetchall()[0][0]
+        connection.execute(
+            REGISTER,
+            {
+                "config_id": source.config_id,
+                "property_resource": source.property_resource,
+                "allow_duplicate_content": source.allow_duplicate_content,
+                "parameters": source.parameters,
+                "run_id": run_id,
+                "looked_at": looked_at,
+                "remote_path": [file.remote.path for file in landed],
+                "file_name": [file.remote.name for file in landed],
+                "remote_modified_at": [datetime.fromtimestamp(file.remote.modified_at, UTC) for file in landed],
+                "size_bytes": [file.remote.size_bytes for file in landed],
+                "sha256": [file.sha256 for file in landed],
+                "landed_path": [str(file.path.relative_to(home)) for file in landed],
+                "effective_at": [file.effective_at for file in landed],
+                "content": [
+                    f"{file.sha256} {file.export_time}" if file.export_time else file.sha256 for file in landed
+                ],
+                "ordinal": list(range(len(landed))),
+            },
+        )
+        if feed.is_state:
+            connection.execute(MEANT_AGAIN, {"config_id": source.config_id})
+        return connection.execute(
+            "select remote_path, status_id from data_manager_log where log_id > $before order by log_id",
+            {"before": before},
+        ).fetchall()
+
+
+ARCHIVED = """
+update data_manager_log
+set archived_at = current_timestamp
+where config_id = $config_id
+    and property_resource = $property_resource
+    and archived_at is null
+    and remote_path in (select unnest($paths))
+"""
+
+
+def archive(source: Source, files: Sequence[RemoteFile], session: SftpSession, warehouse: Warehouse) -> dict[str, str]:
+    """Archive registered files; {path: sentence} of those that the server does not let us move. Raises SftpUnavailable."""
+    if not files:
+        return {}
+    refused: dict[str, str] = {}
+    for file in files:
+        try:
+            session.archive(file)
+        except SftpRefused:
+            folder = posixpath.join(posixpath.dirname(file.path), "archive")
+            refused[file.path] = (
+                f"{file.path} was taken, and cannot be moved to {folder}: see the rights of that directory."
+            )
+    feed = {"config_id": source.config_id, "property_resource": source.property_resource}
+    with warehouse.transaction() as connection:
+        moved = [file.path for file in files if file.path not in refused]
+        connection.execute(ARCHIVED, feed | {"paths": moved})
+    return refused
+
+
+WAITING = """
+select distinct remote_path
+from data_manager_log
+where config_id = $config_id
+    and property_resource = $property_resource
+    and archived_at is null
+"""
+
+
+def note_archived(source: Source, session: SftpSession, warehouse: Warehouse) -> None:
+    """A registered file that is gone from its place was archived by a run that could not say so any more."""
+    feed = {"config_id": source.config_id, "property_resource": source.property_resource}
+    with warehouse.transaction() as connection:
+        waiting = [path for (path,) in connection.execute(WAITING, feed).fetchall()]
+    gone = [path for path in waiting if session.look(path) is None]
+    if gone:
+        with warehouse.transaction() as connection:
+            connection.execute(ARCHIVED, feed | {"paths": gone})
