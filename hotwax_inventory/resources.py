@@ -16,7 +16,7 @@ import duckdb
 from filelock import FileLock, Timeout
 from pydantic import PrivateAttr
 
-from hotwax_inventory import settings, tables
+from hotwax_inventory import run_lock, settings, tables
 from hotwax_inventory.layout import WarehouseUnusable, bring_up, create, version_of
 from hotwax_inventory.sftp import SftpSession
 from hotwax_inventory.shopify import ShopifyClient
@@ -67,6 +67,15 @@ class Warehouse(dg.ConfigurableResource):
     """The DuckDB file below HOTWAX_HOME. One process has it open at a time, briefly; every write is one transaction."""
 
     wait_seconds: int = 600
+    _run_lock: FileLock | None = PrivateAttr(None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        if context.run is not None:
+            self._run_lock = run_lock.take(context.run.run_id)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        if self._run_lock is not None:
+            run_lock.give_back(self._run_lock)
 
     @property
     def path(self) -> Path:

@@ -13,6 +13,7 @@ from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
 from hotwax_inventory import settings
 from hotwax_inventory.files import inbox
+from hotwax_inventory.imports.feeds import FEEDS
 from hotwax_inventory.resources import Warehouse
 
 LANDED = re.compile(r"[0-9a-f]{64}\.(csv|json|jsonl)")
@@ -25,7 +26,13 @@ NEEDED = """
 select distinct landed_path
 from data_manager_log
 where landed_path in (select unnest(from_json($paths, '["VARCHAR"]')))
-    and (status_id in ('pending', 'imported', 'held') or archived_at is null or archived_at >= $before)
+    and (
+        status_id in ('pending', 'imported', 'held')
+        -- a file that comes late may make it mean something again
+        or status_id = 'duplicate' and json_extract_string(parameters, '$.feed') in (select unnest($of_state))
+        or archived_at is null
+        or archived_at >= $before
+    )
 """
 
 # Deltas that came to their end, and dry runs that a newer delta has overtaken.
@@ -54,7 +61,9 @@ def remove_landed(warehouse: Warehouse, now: datetime) -> int:
         if LANDED.fullmatch(path.name) and _modified(path) < before
     }
     with warehouse.transaction() as connection:
-        needed = set(connection.execute(NEEDED, {"paths": json.dumps(list(old)), "before": before}).fetchall())
+        of_state = [feed.config_id for feed in FEEDS if feed.is_state]
+        values = {"paths": json.dumps(list(old)), "before": before, "of_state": of_state}
+        needed = set(connection.execute(NEEDED, values).fetchall())
     going = [path for name, path in old.items() if (name,) not in needed]
     # the same content may have come again since the look: then it is as young as that
     removed = [path for path in going if _modified(path) < before]

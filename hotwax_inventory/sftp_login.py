@@ -1,10 +1,11 @@
 """The way onto an SFTP server: a connection, its host key checked before anything secret is sent, a log-in by key or password."""
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import paramiko
-from paramiko.hostkeys import InvalidHostKey
+from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 from paramiko.ssh_exception import IncompatiblePeer
 
 from hotwax_inventory.settings import SftpSettings
@@ -56,11 +57,15 @@ def logged_in(server: SftpSettings) -> paramiko.Transport:
     return transport
 
 
-def _known_keys(server: SftpSettings, name: str) -> dict[str, paramiko.PKey]:
+def _known_keys(server: SftpSettings, name: str) -> dict[str, list[paramiko.PKey]]:
+    """The keys that the known-hosts file has for a server, by family: there are two of one while it is changed for another."""
     if not server.known_hosts_file.exists():
         return {}
+    known: dict[str, list[paramiko.PKey]] = {}
     try:
-        entries = paramiko.HostKeys(str(server.known_hosts_file)).lookup(name)
+        for line in server.known_hosts_file.read_text(errors="replace").splitlines():
+            for kind, key in _keys_of(line.strip(), name):
+                known.setdefault(_key_family(kind), []).append(key)
     except OSError as error:
         raise SftpRefused(
             f"{server.variables}KNOWN_HOSTS_FILE {server.known_hosts_file} cannot be read: {error}."
@@ -70,7 +75,18 @@ def _known_keys(server: SftpSettings, name: str) -> dict[str, paramiko.PKey]:
             f"{server.variables}KNOWN_HOSTS_FILE {server.known_hosts_file} has a line that is no key. Mend it, or take it out: "
             f"{error.line}"
         ) from error
-    return {} if entries is None else {_key_family(kind): entries[kind] for kind in entries}
+    return known
+
+
+def _keys_of(line: str, name: str) -> Iterator[tuple[str, paramiko.PKey]]:
+    """What a line of a known-hosts file says of a server. Raises InvalidHostKey."""
+    entry = HostKeyEntry.from_line(line) if line and not line.startswith("#") else None
+    if entry is None or entry.key is None:
+        return
+    keys = paramiko.HostKeys()
+    for host in entry.hostnames or ():
+        keys.add(host, entry.key.get_name(), entry.key)
+    yield from (keys.lookup(name) or {}).items()
 
 
 def _key_family(kind: str) -> str:
@@ -78,9 +94,8 @@ def _key_family(kind: str) -> str:
     return "ssh-rsa" if kind.startswith("rsa-sha2") else kind
 
 
-def _check_host_key(server: SftpSettings, name: str, key: paramiko.PKey, known: dict[str, paramiko.PKey]) -> None:
-    expected = known.get(_key_family(key.get_name()))
-    if expected is not None and expected == key:
+def _check_host_key(server: SftpSettings, name: str, key: paramiko.PKey, known: dict[str, list[paramiko.PKey]]) -> None:
+    if key in known.get(_key_family(key.get_name()), ()):
         return
     fingerprint = key.fingerprint  # pyright: ignore[reportAttributeAccessIssue]
     how = f"ssh-keyscan -p {server.port} {server.host} >> {server.known_hosts_file}"
@@ -97,12 +112,18 @@ def _check_host_key(server: SftpSettings, name: str, key: paramiko.PKey, known: 
 
 def _authenticate(server: SftpSettings, transport: paramiko.Transport) -> None:
     try:
+        missing: list[str] = []
         if server.private_key_file is not None:
-            transport.auth_publickey(server.username, _private_key(server, server.private_key_file))
-        elif server.password is not None:
-            transport.auth_password(server.username, server.password)
-        else:
+            missing = transport.auth_publickey(server.username, _private_key(server, server.private_key_file))
+        elif server.password is None:
             raise SftpRefused(f"Set {server.variables}PASSWORD or {server.variables}PRIVATE_KEY_FILE for {server}.")
+        if server.password is not None and (missing or server.private_key_file is None):
+            missing = transport.auth_password(server.username, server.password)
+        if missing:
+            raise SftpRefused(
+                f"{server} wants more than that: {' or '.join(missing)}. Set {server.variables}PASSWORD beside "
+                f"{server.variables}PRIVATE_KEY_FILE where it asks for both; it can be asked for nothing else."
+            )
     except paramiko.AuthenticationException as error:
         what = "key" if server.private_key_file is not None else "password"
         variable = "PRIVATE_KEY_FILE" if server.private_key_file is not None else "PASSWORD"

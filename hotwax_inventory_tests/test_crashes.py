@@ -19,7 +19,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hotwax_inventory import resources
+from hotwax_inventory import resources, run_lock
+from hotwax_inventory.automation.instance import end_dead_runs
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.files import landing
 from hotwax_inventory.imports import queue
@@ -198,6 +199,23 @@ def ended(process: BaseProcess) -> int:
         process.kill()
         pytest.fail(f"a run hangs for {RUN_SECONDS} seconds")
     return code
+
+
+def test_a_run_whose_process_was_killed_holds_up_no_other_and_one_that_lives_is_left_alone(place: Place) -> None:
+    put_resets(place, 1)
+    assert ended(started("import_inventory", point=Point("landing.register", 1, "before"))) == -signal.SIGKILL
+    ((killed, _),) = run_lock.left_behind()
+    alive = run_lock.take("11111111-1111-1111-1111-111111111111")
+    with dg.instance_for_test() as instance:
+        runs = [killed, "11111111-1111-1111-1111-111111111111"]
+        for run_id in runs:
+            instance.add_run(dg.DagsterRun("import_inventory", run_id, status=dg.DagsterRunStatus.STARTED))
+        end_dead_runs(instance)
+        statuses = [instance.get_run_by_id(run_id).status for run_id in runs]  # pyright: ignore[reportOptionalMemberAccess]
+        assert statuses == [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED]
+    run_lock.give_back(alive)
+    place.succeed("import_inventory")
+    assert list((place.home / "runs").iterdir()) == []
 
 
 def put_resets(place: Place, seed: int, first: int = 0) -> dict[str, list[tuple[int, int, int]]]:

@@ -931,6 +931,15 @@ def changed_host(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SFTP_KNOWN_HOSTS_FILE", str(known))
 
 
+def test_while_a_host_key_is_changed_either_is_known(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path(os.environ["SFTP_KNOWN_HOSTS_FILE"]).read_text()
+    changed_host(place, monkeypatch)
+    known = Path(os.environ["SFTP_KNOWN_HOSTS_FILE"])
+    known.write_text(f"# of today and of tomorrow\n{known.read_text().strip()}\n{real}")
+    place.put_reset("reset.csv", reset(5))
+    assert place.run("import_inventory").success
+
+
 def other_kind_of_host_key(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     changed_host(place, monkeypatch)
     other = asyncssh.generate_private_key("ecdsa-sha2-nistp256").export_public_key().decode()

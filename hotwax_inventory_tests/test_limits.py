@@ -55,6 +55,22 @@ def test_landed_files_go_after_their_days_and_what_somebody_needs_stays(
     assert place.stock()["10001", "WAREHOUSE"] == (0, 0)
 
 
+def test_the_bytes_of_a_rule_that_may_yet_mean_something_again_stay(place: Place) -> None:
+    header = "product-id,facility-id,facility-safety-stock\n"
+
+    def rule(stock: int, hours: int) -> None:
+        name = f"hotwax/available-to-promise/PRODUCT_FACILITY_{hours}.csv"
+        place.put(name, f"{header}10001,BROADWAY,{stock}\n", datetime.now(UTC) - timedelta(hours=hours))
+        place.succeed("import_product_facility")
+
+    rule(5, 30)
+    rule(5, 10)
+    retention.remove_landed(Warehouse(), datetime.now(UTC) + timedelta(days=100))
+    rule(9, 20)
+    assert place.rows("select minimum_stock from product_facility") == [(5,)]
+    assert {status for _, status, *_ in place.logs()} == {"finished"}
+
+
 def test_files_of_deltas_go_and_one_that_was_interrupted_or_waits_for_approval_keeps_its_own(place: Place) -> None:
     now = datetime.now(UTC)
     runs = [(1, "finished"), (2, "planned"), (3, "unfinished"), (4, "abandoned"), (5, "planned")]

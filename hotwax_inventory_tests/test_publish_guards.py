@@ -95,6 +95,8 @@ def test_a_person_sends_exactly_the_held_delta_once_and_is_on_record(held: Place
     ((said,),) = held.rows("select detail from worklist where kind = 'delta_held' and shop_id = 'SHOP'")
     assert "materialise recent_change_upload alone with approve = true" in said
     reset(held, "newer", ("116", 1, "503"))
+    reset(held, "empty", ("116", 0, "501"))
+    held.simulator.shops.set_available("SHOP", item(held, "TEE-M"), 7281, 1)  # which makes its whole line stale
     approval = materialised(held, RECENT, "recent_change_upload", tags={"user": "ann@example.com"}, approve=True)
     assert approval.success
     approved = {("TEE-S", 7116): 9, ("TEE-S", 7000): 23, ("TEE-M", 7281): 7, ("TEE-M", 7000): 27}
@@ -282,6 +284,29 @@ def test_what_was_sent_longer_ago_than_shopify_keeps_keys_is_decided_by_its_leve
     )
     assert adjusted.pop(edited) == 2, "what was worked, and the new decision after the edit"
     assert list(adjusted.values()) == [1] * (len(TARGETS) - 1)
+
+
+def test_what_an_interrupted_delta_did_not_mean_is_for_one_with_guards_of_its_own(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "http_503", at_call=0))
+    assert not stocked.run("hard_sync", shop="SHOP").success
+    stocked.simulator.faults.clear()
+    with Warehouse().transaction() as connection:
+        connection.execute("update sync_file set sent_at = sent_at - interval 2 days")
+    monkeypatch.setattr(guards, "GUARDED_LEVELS", 9)
+    reset(stocked, "empty", ("116", 0, "501"))
+    result = stocked.run(RECENT, shop="SHOP")
+    assert "few_levels_go_to_zero" in [c.check_name for c in result.get_asset_check_evaluations() if not c.passed]
+    overtaken = {("TEE-S", 7116): 11, ("TEE-S", 7000): 25}
+    assert shown(stocked) == TARGETS | overtaken, "as they were; all others are what the first delta meant"
+    assert stocked.rows(
+        "select outcome, error_code, count(*) from sync_change where sync_run_id = 1 group by all order by 3"
+    ) == [
+        ("contested", "OVERTAKEN", 2),
+        ("applied", None, 7),
+    ]
 
 
 def test_a_delta_made_while_another_was_interrupted_is_not_sent_alone(

@@ -122,6 +122,44 @@ def test_rules_queue_and_kits_move_a_level_as_stock_does(
     assert len(synced.rows("select 1 from sync_change where sync_run_id = 2")) == len(expected)
 
 
+def test_a_dry_run_changes_nothing_that_a_later_sync_goes_by(synced: Place) -> None:
+    before = synced.rows("from published_level order by all")
+    synced.simulator.shops.set_available(
+        "SHOP", item(synced, "TEE-S"), 7116, 4
+    )  # two are sold, of which nobody has told
+    reset(synced, "later", ("116", 4, "501"))
+    assert materialised(
+        synced, "hard_sync", "shopify_inventory_level", "shopify_shop_product", "hard_sync_delta"
+    ).success
+    assert synced.rows("from published_level order by all") == before
+    synced.succeed(RECENT, {"recent_change_delta": {"difference_from": "last_published"}}, shop="SHOP")
+    assert shown(synced)["TEE-S", 7116] == 2, "both sales count"
+
+
+def test_a_product_that_has_left_its_channel_goes_from_the_aggregate_location_once_it_moves(synced: Place) -> None:
+    synced.rows("update facility_group set thru_date = current_timestamp where facility_id <> 'CONFIGURATION'")
+    reset(synced, "later", ("116", 9, "501"))
+    synced.succeed(RECENT, shop="SHOP")
+    assert shown(synced) == TARGETS | {("TEE-S", 7116): 9, ("TEE-S", 7000): 0}
+
+
+def test_kits_that_are_ordinary_products_from_now_on_show_what_netsuite_has_counted(
+    synced: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced.put(f"{KITS}/1.csv", f"{KIT_HEADER}GIFT-KIT,10001,1,PRODUCT_COMPONENT\n", datetime(2026, 3, 5, tzinfo=UTC))
+    synced.succeed("import_kit_component")
+    synced.succeed(RECENT, shop="SHOP")
+    kit = item(synced, "GIFT-KIT")
+    kits = {location: synced.simulator.shops.level("SHOP", kit, location).available for location in (7000, 7116, 7281)}
+    assert kits == {7000: 20, 7116: 6, 7281: 4}
+    monkeypatch.setenv("KIT_INVENTORY", "netsuite")
+    reset(synced, "kits", ("116", 5, "509"))
+    synced.succeed(RECENT, shop="SHOP")
+    synced.succeed("hard_sync", shop="SHOP")
+    kits = {location: synced.simulator.shops.level("SHOP", kit, location).available for location in kits}
+    assert kits == {7000: 5, 7116: 5, 7281: 4}, "of Brooklyn nobody has said anything"
+
+
 def test_what_has_gone_from_queue_and_kits_moves_the_channel_as_what_has_come(synced: Place) -> None:
     products = (synced.reference_dir / "product.csv").read_text()
     synced.write_reference("product", f"{products}10010,BAND,FINISHED_GOOD,510,,\n")

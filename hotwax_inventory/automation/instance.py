@@ -4,12 +4,28 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from hotwax_inventory import run_lock
+
 IN_PROGRESS = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
 )
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Fail the runs whose process is gone, so that they hold up no other and are retried.
+
+    Dagster ends those whose code server has seen them die; after a crash of the machine, or of a run that was started in a
+    terminal, there is none."""
+    for run_id, lock in run_lock.left_behind():
+        run = instance.get_run_by_id(run_id)
+        if run is not None and run.status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING):
+            instance.report_run_failed(
+                run, "The process of the run is gone: it was killed, or its machine has crashed."
+            )
+        lock.unlink()
 
 
 def in_progress(job: str, instance: dg.DagsterInstance) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from hotwax_inventory import settings
-from hotwax_inventory.automation.instance import IN_PROGRESS, shops_with_master
+from hotwax_inventory.automation.instance import IN_PROGRESS, end_dead_runs, shops_with_master
 from hotwax_inventory.automation.jobs import (
     HARD_SYNC,
     KIT_INVENTORY_SETUP,
@@ -137,6 +137,7 @@ def upload_recent_inventory_changes_quarter_hourly(
     context: dg.ScheduleEvaluationContext,
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """One run a shop; one whose last run goes on waits for the next quarter."""
+    end_dead_runs(context.instance)
     shops = shops_with_master(context.instance, "hotwax")
     in_progress = context.instance.get_runs(dg.RunsFilter(job_name=UPLOAD_RECENT.name, statuses=list(IN_PROGRESS)))
     busy = {run.tags.get("dagster/partition") for run in in_progress}

@@ -10,7 +10,7 @@ from dagster._core.execution.stats import StepEventStatus
 
 from hotwax_inventory import settings
 from hotwax_inventory.alerts import sensors as alert_sensors
-from hotwax_inventory.automation.instance import IN_PROGRESS, in_progress, last_load
+from hotwax_inventory.automation.instance import IN_PROGRESS, end_dead_runs, in_progress, last_load
 from hotwax_inventory.automation.jobs import IMPORT_JOBS, IMPORT_WEBHOOK_UPDATES, LOAD_REFERENCE, SCHEDULE_RESTOCK
 from hotwax_inventory.files import inbox
 from hotwax_inventory.files.looking import Source, look_at
@@ -34,6 +34,7 @@ def file_sensor(feed: Feed) -> dg.SensorDefinition:
         description=f"Starts {feed.job} when files are ready in {', '.join(feed.directories)}.",
     )
     def look(context: dg.SensorEvaluationContext, sftp: Sftp) -> dg.RunRequest | dg.SkipReason:
+        end_dead_runs(context.instance)
         source = Source(
             directories=settings.import_directories(feed.config_id, feed.directories),
             patterns=feed.patterns,
@@ -136,6 +137,7 @@ def import_webhook_updates_files(context: dg.SensorEvaluationContext) -> dg.RunR
 )
 def schedule_restock_due(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """One run for all restocks whose time has come, or is about to."""
+    end_dead_runs(context.instance)
     warehouse = Warehouse(wait_seconds=5)
     if not warehouse.path.exists():
         return dg.SkipReason("There is no warehouse yet.")

@@ -108,6 +108,9 @@ BEREFT = ITEMS_MOVED.format(
 """
 )
 
+# So do those of kits that are ordinary products from now on.
+ORDINARY = ITEMS_MOVED.format(products="select distinct product_id from kit_inventory")
+
 GONE = """
 delete from kit_inventory
 where product_id in (select product_id from affected)
@@ -127,6 +130,7 @@ class KitInventorySetup(HotwaxConfig):
 def compute_kits(connection: duckdb.DuckDBPyConnection, *, include_all: bool) -> int:
     """Bring `kit_inventory` (available_to_promise_total in kits, by product and facility) up to date; the kits looked at."""
     if not settings.kits_from_components():
+        connection.execute(ORDINARY)
         connection.execute("delete from kit_inventory")
         connection.execute("update sequence set kits_upto = 0")
         return 0

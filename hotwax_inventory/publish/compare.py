@@ -199,12 +199,19 @@ def read_live(client: ShopifyClient, asked: ToRead) -> Live:
 
 
 def make_delta(
-    scope: Scope, job: str, run_id: str, connection: duckdb.DuckDBPyConnection, live: Live | None = None
+    scope: Scope,
+    job: str,
+    run_id: str,
+    connection: duckdb.DuckDBPyConnection,
+    live: Live | None = None,
+    *,
+    is_sent: bool = True,
 ) -> Delta:
     """Compare what the shop shows with what we promise; write delta files and manifest.
 
     A hard sync compares the whole snapshot, with `live` in place of what it says of the same levels; the recent job compares only
-    what is in `live`, or the snapshot where there is none. Leaves the temporary table `change`.
+    what is in `live`, or the snapshot where there is none. Levels that show our number are noted as published where the run goes on
+    to send (`is_sent`) and nothing holds it: a dry run changes nothing. Leaves the temporary table `change`.
 
     Raises NothingRead, UnknownGroup."""
     shop_id = scope.shop.shop_id
@@ -232,8 +239,9 @@ def make_delta(
     files = add_files(delta.sync_run_id, run_id, prefix, scope.publication.changes_per_line, connection)
     delta = replace(delta, alarms=alarms, files=files)
     store(delta, scope, run_id, observed, connection)
-    confirmed = CONFIRMED_FIRST if scope.is_from_published else CONFIRMED_AGAIN
-    connection.execute(confirmed, {"shop_id": shop_id, "sync_run_id": delta.sync_run_id})
+    if is_sent and not alarms:
+        confirmed = CONFIRMED_FIRST if scope.is_from_published else CONFIRMED_AGAIN
+        connection.execute(confirmed, {"shop_id": shop_id, "sync_run_id": delta.sync_run_id})
     return delta
 
 

@@ -1,5 +1,5 @@
-"""What becomes of an open change whose level was read again: the outcome that the level shows, or a new decision from the state of
-now: our number of now against the level, or against what we published last."""
+"""What becomes of an open change whose level was read again: the outcome that the level shows; the same change once more, where
+nobody has moved the level; or a new decision, our number of now against the level, or against what we published last."""
 
 import duckdb
 
@@ -81,8 +81,9 @@ where c.sync_run_id = $sync_run_id
 """
 
 # In order: a level that is gone; no word from Shopify while it remembers the key; no word, and the level says that the change was
-# made; no word, and others have moved the level too, where only our own movement may be sent; nothing is promised any more;
-# nothing is left to do; to be decided anew.
+# made; no word, and others have moved the level too, where only our own movement may be sent; nothing is promised any more; our
+# number is another one than that of an interrupted delta, which is for a delta with guards of its own; nothing is left to do; to be
+# sent again.
 DECIDED = """
 create or replace temp table decided as
 select
@@ -94,15 +95,24 @@ select
             then 'applied'
         when is_silent and $is_from_published and available <> observed_quantity then 'contested'
         when promised_quantity is null then 'permanent'
-        when promised_quantity = base_quantity then 'no_op'
+        when is_overtaken then 'contested'
+        when aimed_delta = 0 then 'no_op'
     end as decision,
     case
         when available is null then 'LEVEL_NOT_FOUND'
+        when decision = 'contested' and is_overtaken then 'OVERTAKEN'
         when decision = 'contested' then 'MOVED_WHILE_UNKNOWN'
         when decision = 'permanent' then 'NOTHING_PROMISED'
         else error_code
     end as decision_code
-from opened
+from (
+    select
+        *,
+        if(available = observed_quantity, target_quantity, promised_quantity) as aimed_quantity,
+        if(available = observed_quantity, delta, promised_quantity - base_quantity) as aimed_delta,
+        $is_resumed and promised_quantity <> target_quantity as is_overtaken
+    from opened
+)
 """
 
 SETTLED = """
@@ -111,7 +121,7 @@ set
     outcome = d.decision,
     error_code = d.decision_code,
     attempts = c.attempts + 1,
-    target_quantity = if(d.decision = 'no_op', d.promised_quantity, c.target_quantity),
+    target_quantity = if(d.decision = 'no_op', d.aimed_quantity, c.target_quantity),
     decided_at = current_timestamp
 from decided as d
 where c.sync_run_id = $sync_run_id
@@ -129,9 +139,9 @@ select
     facility_id,
     shopify_inventory_item_id,
     shopify_location_id,
-    promised_quantity as target_quantity,
+    aimed_quantity as target_quantity,
     available as observed_quantity,
-    promised_quantity - base_quantity as delta,
+    aimed_delta as delta,
     case
         when must_part then 2 * dense_rank() over (order by file_name, line_number) + (2 * line_position >= size)::integer
         when is_alone then -row_number() over ()
@@ -164,8 +174,11 @@ where c.sync_run_id = $sync_run_id
 """
 
 
-def decide(sync_run_id: int, scope: Scope, connection: duckdb.DuckDBPyConnection) -> tuple[list[DeltaFile], int]:
-    """Give open changes the outcome that their levels (the temporary table `reread`) show, and plan the others anew.
+def decide(
+    sync_run_id: int, scope: Scope, connection: duckdb.DuckDBPyConnection, *, is_resumed: bool
+) -> tuple[list[DeltaFile], int]:
+    """Give open changes the outcome that their levels (the temporary table `reread`) show, and plan the others again; those of a
+    delta that `is_resumed` only where our number is still theirs.
 
     The files of the new decisions, and how many changes are in them."""
     values = {"sync_run_id": sync_run_id}
@@ -184,7 +197,7 @@ def decide(sync_run_id: int, scope: Scope, connection: duckdb.DuckDBPyConnection
             "permanent": sorted(PERMANENT_CODES),
         },
     )
-    connection.execute(DECIDED, {"is_from_published": scope.is_from_published})
+    connection.execute(DECIDED, {"is_from_published": scope.is_from_published, "is_resumed": is_resumed})
     connection.execute(SETTLED, values)
     connection.execute(AGAIN)
     run_id, written = connection.execute(

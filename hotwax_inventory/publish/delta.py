@@ -112,7 +112,8 @@ def _plan(
         require_written(shop)
         if job == HARD_SYNC and (alarms := ledger_alarms(connection)):
             return _nothing_made(asset, alarms)
-        unfinished = interrupted(shop.shop_id, connection) if runs_too(context.run, UPLOADS[job]) else None
+        is_sent = runs_too(context.run, UPLOADS[job])
+        unfinished = interrupted(shop.shop_id, connection) if is_sent else None
         scope = Scope(shop, publication)
         is_first = job == RECENT and not was_read(shop.shop_id, connection)
         asked = ToRead([], 0) if is_first else levels_to_read(scope, job, connection)
@@ -133,7 +134,7 @@ def _plan(
         with seconds.of("reading_shopify"):
             live = None if is_first else read_live(client, asked)
     with warehouse.transaction() as connection, seconds.of("comparing"):
-        delta = make_delta(scope, job, context.run.run_id, connection, live)
+        delta = make_delta(scope, job, context.run.run_id, connection, live, is_sent=is_sent and not alarms)
         metadata = _metadata(delta) | _preview(connection)
     metadata |= seconds.metadata
     return dg.MaterializeResult(

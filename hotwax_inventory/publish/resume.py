@@ -136,7 +136,7 @@ def resume(sync_run_id: int, run_id: str, warehouse: Warehouse, client: ShopifyC
         )
     for name, operation_id in _operations(sync_run_id, warehouse, client).items():
         sender.collect(name, operation_id)
-    settle(sync_run_id, scope, sender, warehouse, client)
+    settle(sync_run_id, scope, sender, warehouse, client, is_resumed=True)
     counts = _close(sync_run_id, "abandoned", warehouse)
     log.info(f"Delta {sync_run_id} came to its end: {dict(counts)}.")
     return counts

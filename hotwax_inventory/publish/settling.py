@@ -54,7 +54,15 @@ where sync_run_id = $sync_run_id and (outcome = 'stale' or (outcome = 'unknown' 
 """
 
 
-def settle(sync_run_id: int, scope: Scope, sender: Sender, warehouse: Warehouse, client: ShopifyClient) -> None:
+def settle(
+    sync_run_id: int,
+    scope: Scope,
+    sender: Sender,
+    warehouse: Warehouse,
+    client: ShopifyClient,
+    *,
+    is_resumed: bool = False,
+) -> None:
     """Try until every change of a delta has an outcome, or was tried often enough. Raises ShopifyUnavailable, ShopifyRefused."""
     asked = 0
     while True:
@@ -76,7 +84,7 @@ def settle(sync_run_id: int, scope: Scope, sender: Sender, warehouse: Warehouse,
         shown = client.levels([(level, item) for item, _, level in open_levels if level])
         with warehouse.transaction() as connection:
             load_shown("reread", [(item, location) for item, location, _ in open_levels], shown, connection)
-            files, count = decide(sync_run_id, scope, connection)
+            files, count = decide(sync_run_id, scope, connection, is_resumed=is_resumed)
         if files:
             sender.deliver([file.name for file in files], count, is_first=False)
 

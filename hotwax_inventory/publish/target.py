@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import duckdb
 from pydantic import Field
 
+from hotwax_inventory import settings
 from hotwax_inventory.imports.shops import Shop
 from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.run_config import HotwaxConfig, choice
@@ -105,12 +106,25 @@ where shop_id = $shop_id
 
 # What a level last had from us, with the product that it is of, where somewhere there is something to count of it.
 PUBLISHED = """
-select p.product_id, l.facility_id, l.shopify_location_id, p.changed_seq, h.sync_run_id
+select p.product_id, l.facility_id, l.shopify_location_id, greatest(p.changed_seq, k.changed_seq) as changed_seq, h.sync_run_id
 from published_location as l
 join published_level as h on h.shop_id = $shop_id and h.shopify_location_id = l.shopify_location_id and h.quantity > 0
 join shopify_shop_product as p
     on p.shop_id = $shop_id and p.shopify_inventory_item_id = h.shopify_inventory_item_id
-semi join (select product_id from inventory_item union all select product_id from kit_inventory) as k
+join (
+    select product_id, max(changed_seq) as changed_seq
+    from (
+        select product_id, changed_seq from inventory_item
+        union all
+        select product_id, changed_seq from kit_inventory
+    )
+    where product_id in (
+        select product_id from shopify_shop_product where shop_id = $shop_id and shopify_inventory_item_id in (
+            select shopify_inventory_item_id from published_level where shop_id = $shop_id
+        )
+    )
+    group by product_id
+) as k
     on k.product_id = p.product_id
 """
 KITS = "select product_id from product where product_type_id = 'MARKETING_PKG_PICK'"
@@ -155,7 +169,7 @@ anti join (
     from facility_atp
     where product_id in ({KITS})
 ) as a on a.product_id = h.product_id and a.facility_id = h.facility_id
-where h.facility_id <> '_NA_' and h.product_id in ({KITS})
+where h.facility_id <> '_NA_' and h.product_id in ({KITS}) and $kits_are_derived
 """
 
 
@@ -173,6 +187,7 @@ class Scope:
             "use_valid_atp": self.publication.use_valid_atp,
             "facility_group_id": self.publication.facility_group_id,
             "product_store_id": self.shop.product_store_id,
+            "kits_are_derived": settings.kits_from_components(),
         }
 
     @property
