@@ -2,22 +2,27 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from hotwax_inventory import settings
+
+TAKE_SECONDS = 5
+# One that is younger may be about to be held.
+YOUNG_SECONDS = 15
 
 
 def take(run_id: str) -> FileLock:
     """Hold the lock of this process's run."""
     path = _folder() / f"{run_id}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, thread_local=False)
-    with suppress(Timeout):  # another process of the run has it
-        lock.acquire(timeout=0)
+    with suppress(OSError):  # another process of the run has it, or nothing can be written, which the run will find out
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=TAKE_SECONDS)
     return lock
 
 
@@ -40,14 +45,15 @@ def left_behind() -> Iterator[tuple[str, Path]]:
 def _is_free(path: Path) -> Iterator[bool]:
     """Whether nobody holds a lock; it is held meanwhile."""
     try:
-        handle = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
+        is_young = time.time() - path.stat().st_mtime < YOUNG_SECONDS
+        handle = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, PermissionError):
         yield False
         return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # who gives it back removes it first
-        yield path.exists()
+        yield path.exists() and not is_young
     except BlockingIOError:
         yield False
     finally:

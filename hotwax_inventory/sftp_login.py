@@ -80,7 +80,10 @@ def _known_keys(server: SftpSettings, name: str) -> dict[str, list[paramiko.PKey
 
 def _keys_of(line: str, name: str) -> Iterator[tuple[str, paramiko.PKey]]:
     """What a line of a known-hosts file says of a server. Raises InvalidHostKey."""
-    entry = HostKeyEntry.from_line(line) if line and not line.startswith("#") else None
+    try:
+        entry = HostKeyEntry.from_line(line) if line and not line.startswith("#") else None
+    except paramiko.SSHException:  # a key that is cut off is none
+        return
     if entry is None or entry.key is None:
         return
     keys = paramiko.HostKeys()
@@ -111,13 +114,15 @@ def _check_host_key(server: SftpSettings, name: str, key: paramiko.PKey, known: 
 
 
 def _authenticate(server: SftpSettings, transport: paramiko.Transport) -> None:
+    missing, what, variable = list[str](), "password", "PASSWORD"
     try:
-        missing: list[str] = []
         if server.private_key_file is not None:
+            what, variable = "key", "PRIVATE_KEY_FILE"
             missing = transport.auth_publickey(server.username, _private_key(server, server.private_key_file))
         elif server.password is None:
             raise SftpRefused(f"Set {server.variables}PASSWORD or {server.variables}PRIVATE_KEY_FILE for {server}.")
         if server.password is not None and (missing or server.private_key_file is None):
+            what, variable = "password", "PASSWORD"
             missing = transport.auth_password(server.username, server.password)
         if missing:
             raise SftpRefused(
@@ -125,8 +130,6 @@ def _authenticate(server: SftpSettings, transport: paramiko.Transport) -> None:
                 f"{server.variables}PRIVATE_KEY_FILE where it asks for both; it can be asked for nothing else."
             )
     except paramiko.AuthenticationException as error:
-        what = "key" if server.private_key_file is not None else "password"
-        variable = "PRIVATE_KEY_FILE" if server.private_key_file is not None else "PASSWORD"
         raise SftpRefused(
             f"{server} refuses the {what} of {server.username}. See {server.variables}USERNAME and {server.variables}{variable}."
         ) from error

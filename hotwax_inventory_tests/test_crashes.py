@@ -201,7 +201,10 @@ def ended(process: BaseProcess) -> int:
     return code
 
 
-def test_a_run_whose_process_was_killed_holds_up_no_other_and_one_that_lives_is_left_alone(place: Place) -> None:
+def test_a_run_whose_process_was_killed_holds_up_no_other_and_one_that_lives_is_left_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "YOUNG_SECONDS", 0)
     put_resets(place, 1)
     assert ended(started("import_inventory", point=Point("landing.register", 1, "before"))) == -signal.SIGKILL
     ((killed, _),) = run_lock.left_behind()

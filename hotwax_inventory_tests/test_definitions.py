@@ -199,6 +199,13 @@ def test_an_asset_that_is_made_with_others_can_be_asked_for_alone(place: Place, 
     assert set(made) <= {dg.AssetKey(asset), dg.AssetKey("data_manager_log")}
 
 
+def test_a_check_that_comes_with_an_asset_can_be_asked_for_alone(place: Place) -> None:
+    check = dg.AssetCheckKey(dg.AssetKey("inventory_item_detail"), "no_reset_is_held")
+    job = defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection=set(), asset_check_selection={check})
+    (found,) = job.execute_in_process(instance=place.instance).get_asset_check_evaluations()
+    assert (found.check_name, found.passed) == ("no_reset_is_held", True)
+
+
 def test_a_choice_that_is_none_is_refused_with_those_that_are(place: Place) -> None:
     for job, asset, parameter, allowed in (
         ("schedule_restock", "shipment_receipt", "action", "receive, cancel, reschedule, rename"),

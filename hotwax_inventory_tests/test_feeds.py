@@ -548,6 +548,15 @@ def test_kits_follow_the_reference(place: Place) -> None:
     assert place.rows(kits) == [("WAREHOUSE", 77)]
 
 
+def test_a_product_that_was_taken_for_a_kit_has_its_stock_back_with_the_next_reference(place: Place) -> None:
+    place.put_reset("reset.csv", f"{RESET}L,43,7,503\n", at(1))
+    place.succeed("import_inventory")
+    for kind, expected in (("MARKETING_PKG_PICK", 0), ("FINISHED_GOOD", 7)):
+        place.write_reference("product", REFERENCE["product"].replace("TEE-L,FINISHED_GOOD", f"TEE-L,{kind}"))
+        place.succeed("load_reference")
+        assert place.rows("select last_inventory_count from facility_atp") == [(expected,)]
+
+
 def test_what_netsuite_has_counted_of_a_kit_is_nothing_once_kits_are_derived(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

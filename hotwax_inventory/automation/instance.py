@@ -1,5 +1,6 @@
 """What Dagster knows of runs and loads, which sensors and schedules ask it."""
 
+import time
 from collections.abc import Mapping
 
 import dagster as dg
@@ -14,17 +15,25 @@ IN_PROGRESS = (
 )
 
 
+# For so long a run that this instance does not know may be one of another.
+OTHERS_SECONDS = 86_400
+
+
 def end_dead_runs(instance: dg.DagsterInstance) -> None:
-    """Fail the runs whose process is gone, so that they hold up no other and are retried.
+    """End the runs whose process is gone, so that they hold up no other; those that nobody has cancelled are retried.
 
     Dagster ends those whose code server has seen them die; after a crash of the machine, or of a run that was started in a
     terminal, there is none."""
     for run_id, lock in run_lock.left_behind():
         run = instance.get_run_by_id(run_id)
-        if run is not None and run.status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING):
+        if run is None and time.time() - lock.stat().st_mtime < OTHERS_SECONDS:
+            continue
+        if run is not None and run.status is dg.DagsterRunStatus.STARTED:
             instance.report_run_failed(
                 run, "The process of the run is gone: it was killed, or its machine has crashed."
             )
+        elif run is not None and run.status is dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, "The process of the run is gone.")
         lock.unlink()
 
 

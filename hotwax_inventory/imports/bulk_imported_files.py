@@ -61,6 +61,7 @@ def data_manager_log(
     return dg.MaterializeResult(
         metadata={**(result.metadata or {}), **last_day},
         check_results=[check for check in result.check_results or () if check.check_name != "content_is_new"],
+        data_version=dg.DataVersion(summary.LOG_VERSION),
     )
 
 

@@ -143,7 +143,7 @@ class AdjustmentFiles(ImportFiles):
 )
 def item_receipt(
     context: dg.AssetExecutionContext, config: ReceiptFiles, sftp: Sftp, warehouse: Warehouse
-) -> Iterator[dg.MaterializeResult]:
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Receipts (CSV) and fulfilments (JSON) come in the same directories; a file's content says which it is."""
     receipts = summary.import_files((RECEIPT, FULFILLMENT), context, config, sftp, warehouse)
     fulfillments = dg.MaterializeResult(

@@ -290,7 +290,9 @@ ASSETS = (
     ],
     can_subset=True,
 )
-def reference(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
+def reference(
+    context: dg.AssetExecutionContext, warehouse: Warehouse
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Load every reference file in one transaction, match the items of the shops anew, and make each shop a partition; whichever
     of the tables was asked for.
 

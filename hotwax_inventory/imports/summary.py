@@ -109,15 +109,21 @@ def result(done: FeedRun, asset: str, table: Table, warehouse: Warehouse) -> dg.
 
 def asked_for(
     context: dg.AssetExecutionContext, results: Iterable[dg.MaterializeResult]
-) -> Iterator[dg.MaterializeResult]:
-    """Of the results of assets that are made together, those that the run asked for: it may name one of them alone."""
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    """Of the results of assets that are made together, those that the run asked for: it may name one of them, or a check, alone."""
     checks = {check.name for check in context.selected_asset_check_keys}
     for result in results:
+        told = [
+            check._replace(asset_key=result.asset_key) for check in result.check_results if check.check_name in checks
+        ]
         if result.asset_key in context.selected_asset_keys:
-            told = [check for check in result.check_results if check.check_name in checks]
             yield dg.MaterializeResult(asset_key=result.asset_key, metadata=result.metadata, check_results=told)
+        else:
+            yield from told
 
 
+# What a log says is no input of anything: a new look at it makes nothing out of date.
+LOG_VERSION = "1"
 LAST_DAY = """
 select file_name, config_id, status_id, total_record_count, failed_record_count, ignored_record_count, message
 from data_manager_log

@@ -143,7 +143,9 @@ def create_views(connection: duckdb.DuckDBPyConnection, *, is_temporary: bool = 
     ],
     can_subset=True,
 )
-def atp(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
+def atp(
+    context: dg.AssetExecutionContext, warehouse: Warehouse
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Define what each facility and each channel may promise; both, whichever was asked for."""
     with warehouse.transaction() as connection:
         create_views(connection)

@@ -12,7 +12,7 @@ import duckdb
 from hotwax_inventory import settings, tables
 from hotwax_inventory.files import inbox
 from hotwax_inventory.imports.feeds import IMPORTS
-from hotwax_inventory.imports.summary import asked_for, files_of_the_last_day, markdown_table
+from hotwax_inventory.imports.summary import LOG_VERSION, asked_for, files_of_the_last_day, markdown_table
 from hotwax_inventory.ledger import resets
 from hotwax_inventory.ledger.fold import apply_events
 from hotwax_inventory.progress import Progress, Seconds
@@ -116,14 +116,25 @@ order by effective_at, file_name, remote_modified_at, config_id, log_id
 """
 
 
+HAND_COUNTED = f"""
+select exists (
+    select 1
+    from ({" union all ".join(resets.TABLES.values())}) as r
+    join data_manager_log as l on l.log_id = r.log_id
+    where l.status_id = 'imported' and r.reset_by = 'QOH'
+)
+"""
+
+
 def _waiting(connection: duckdb.DuckDBPyConnection) -> list[Waiting]:
     if connection.execute("select count(*) from data_manager_log where status_id = 'imported'").fetchall() == [(0,)]:
         return []
-    # on hand, a number as low as what is reserved somewhere may leave nothing to promise
-    (reserved,) = connection.execute(
-        "select greatest(0, max(quantity_on_hand_total - available_to_promise_total)) from inventory_item"
-    ).fetchall()[0]
-    percent = settings.reset_max_zeroed_percent()
+    percent, reserved = settings.reset_max_zeroed_percent(), 0
+    if connection.execute(HAND_COUNTED).fetchall() == [(True,)]:
+        # on hand, a number as low as what is reserved somewhere may leave nothing to promise
+        (reserved,) = connection.execute(
+            "select greatest(0, max(quantity_on_hand_total - available_to_promise_total)) from inventory_item"
+        ).fetchall()[0]
     found = connection.execute(
         WAITING, {"fewest": resets.FEWEST_STOCKED_KEYS, "percent": percent, "reserved": reserved}
     ).fetchall()
@@ -324,7 +335,9 @@ BIGGEST_COLUMNS = ("SKU", "facility", "ATP before", "ATP after", "change", "reas
     ],
     can_subset=True,
 )
-def inventory_item_detail(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
+def inventory_item_detail(
+    context: dg.AssetExecutionContext, warehouse: Warehouse
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Post every imported file to the ledger, whichever run imported it."""
     seconds = Seconds()
     with seconds.of("posting"):
@@ -343,7 +356,9 @@ def inventory_item_detail(context: dg.AssetExecutionContext, warehouse: Warehous
         ).fetchall()
         log = files_of_the_last_day(connection)
     # whichever run it was, the files' page has what became of them
-    context.log_event(dg.AssetMaterialization("data_manager_log", metadata=log))
+    context.log_event(
+        dg.AssetMaterialization("data_manager_log", metadata=log, tags={"dagster/data_version": LOG_VERSION})
+    )
     entered = dg.MaterializeResult(
         asset_key="inventory_item_detail",
         metadata={

@@ -44,6 +44,10 @@ semi join (
 where k.thru_date is null
 union
 {COUNTED.format(since="(select kits_upto from sequence)")}
+union
+select product_id
+from kit_inventory
+where product_id not in (select product_id from product where product_type_id = 'MARKETING_PKG_PICK')
 """
 
 # A component that is not known at a facility counts zero there, so the kit does too.
@@ -132,7 +136,7 @@ def compute_kits(connection: duckdb.DuckDBPyConnection, *, include_all: bool) ->
     if not settings.kits_from_components():
         connection.execute(ORDINARY)
         connection.execute("delete from kit_inventory")
-        connection.execute("update sequence set kits_upto = 0")
+        connection.execute("update sequence set kits_upto = 0, last_value = last_value + 1")
         return 0
     connection.execute(ALL_KITS if include_all else MOVED_KITS)
     affected = connection.execute("select count(*) from affected").fetchall()[0][0]

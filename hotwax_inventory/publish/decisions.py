@@ -100,8 +100,9 @@ select
     end as decision,
     case
         when available is null then 'LEVEL_NOT_FOUND'
-        when decision = 'contested' and is_overtaken then 'OVERTAKEN'
-        when decision = 'contested' then 'MOVED_WHILE_UNKNOWN'
+        when decision = 'contested' and is_silent and $is_from_published and available <> observed_quantity
+            then 'MOVED_WHILE_UNKNOWN'
+        when decision = 'contested' then 'OVERTAKEN'
         when decision = 'permanent' then 'NOTHING_PROMISED'
         else error_code
     end as decision_code
