@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from hotwax_inventory import settings
 from hotwax_inventory.files.landing import land
 from hotwax_inventory.files.looking import Source
 from hotwax_inventory.imports import reset
@@ -132,6 +133,8 @@ def land_whole(folder: Path, size: int) -> None:
     assert len(landed.registered) == 1, landed
     archive = folder / "remote" / "archive"
     next(archive.iterdir()).rename(folder / "remote" / "big.csv")
+    for landed_file in settings.landing_folder(source.config_id).glob("*.csv"):
+        landed_file.unlink()  # the next one is a new file, too, and not written over this one
 
 
 STEPS = {"prepare": prepare, "floor": floor, "fetch": fetch, "land": land_whole}

@@ -95,6 +95,7 @@ def repeat(
         for database in databases:
             shutil.copyfile(database.with_suffix(".kept"), database)
         for step in others:
+            os.sync()  # what one step has written, and left for the disk to take, is not for the next one to wait for
             found[step].append(run(module, step, folder, size))
     return found
 
