@@ -266,13 +266,18 @@ def test_a_small_cost_bucket_only_makes_the_sync_slower(stocked: Place) -> None:
     assert adjusted_once(stocked)
 
 
+def interrupt(place: Place, monkeypatch: pytest.MonkeyPatch, kind: str, **config: Any) -> None:
+    """A hard sync that loses Shopify, from its first line on."""
+    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+    place.simulator.faults.add(Fault("inventoryAdjustQuantities", kind, at_call=0))
+    assert not place.run("hard_sync", {"hard_sync_delta": config}, shop="SHOP").success
+    place.simulator.faults.clear()
+
+
 def test_what_was_sent_longer_ago_than_shopify_keeps_keys_is_decided_by_its_levels(
     stocked: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
-    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "reset_after", at_call=0))
-    assert not stocked.run("hard_sync", {"hard_sync_delta": {"changes_per_line": 5}}, shop="SHOP").success
-    stocked.simulator.faults.clear()
+    interrupt(stocked, monkeypatch, "reset_after", changes_per_line=5)
     with Warehouse().transaction() as connection:
         connection.execute("update sync_file set sent_at = sent_at - interval 2 days")
     edited = item(stocked, "TEE-S"), 7116
@@ -289,10 +294,7 @@ def test_what_was_sent_longer_ago_than_shopify_keeps_keys_is_decided_by_its_leve
 def test_what_an_interrupted_delta_did_not_mean_is_for_one_with_guards_of_its_own(
     stocked: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
-    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "http_503", at_call=0))
-    assert not stocked.run("hard_sync", shop="SHOP").success
-    stocked.simulator.faults.clear()
+    interrupt(stocked, monkeypatch, "http_503")
     with Warehouse().transaction() as connection:
         connection.execute("update sync_file set sent_at = sent_at - interval 2 days")
     monkeypatch.setattr(guards, "GUARDED_LEVELS", 9)
@@ -312,10 +314,7 @@ def test_what_an_interrupted_delta_did_not_mean_is_for_one_with_guards_of_its_ow
 def test_a_delta_made_while_another_was_interrupted_is_not_sent_alone(
     stocked: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
-    stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "http_503", at_call=0))
-    assert not stocked.run("hard_sync", shop="SHOP").success
-    stocked.simulator.faults.clear()
+    interrupt(stocked, monkeypatch, "http_503")
     before = sent(stocked)
     assert materialised(stocked, "hard_sync", "hard_sync_delta").success
     assert sent(stocked) == before, "it is a dry run"

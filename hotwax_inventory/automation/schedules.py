@@ -87,8 +87,15 @@ def _run_a_shop(
     if not shops:
         yield dg.SkipReason(f"No shop is known whose inventory_master is {master}. Run load_reference.")
     for shop_id in [shop_id for shop_id in shops if among is None or shop_id in among]:
-        run_key = f"{shop_id}:{context.scheduled_execution_time.isoformat()}"
-        yield dg.RunRequest(run_key=run_key, partition_key=shop_id, run_config=run_config)
+        yield _run_of(shop_id, context, run_config)
+
+
+def _run_of(
+    shop_id: str, context: dg.ScheduleEvaluationContext, run_config: dict[str, Any] | None = None
+) -> dg.RunRequest:
+    """A run for one shop; several in one tick need a key each."""
+    run_key = f"{shop_id}:{context.scheduled_execution_time.isoformat()}"
+    return dg.RunRequest(run_key=run_key, partition_key=shop_id, run_config=run_config)
 
 
 @dg.schedule(
@@ -154,7 +161,7 @@ def upload_recent_inventory_changes_quarter_hourly(
     elif reasons:
         context.log.info(" ".join(reasons))
     for shop_id in free:
-        yield dg.RunRequest(run_key=f"{shop_id}:{context.scheduled_execution_time.isoformat()}", partition_key=shop_id)
+        yield _run_of(shop_id, context)
 
 
 @dg.schedule(

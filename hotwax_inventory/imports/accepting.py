@@ -44,6 +44,7 @@ class Imported:
     ignored: int = 0
     failure: str | None = None
     note: str | None = None
+    failed_records: Path | None = None
 
 
 def kind_of(text: Text, imports: Sequence[Import]) -> Import:
@@ -255,8 +256,8 @@ def failed_records_path(file: PendingFile) -> Path:
     return (settings.home() / file.landed_path).parent / f"{stamp}{mark}-{file.log_id}.csv"
 
 
-def write_failed_records(file: PendingFile, text: Text, connection: duckdb.DuckDBPyConnection) -> None:
-    """Write the refused rows of a file: its own columns, and the reason as the last.
+def write_failed_records(file: PendingFile, text: Text, connection: duckdb.DuckDBPyConnection) -> Path:
+    """Write the refused rows of a file, its own columns and the reason as the last; where they are.
 
     What a spreadsheet would take for a formula begins with an apostrophe, which is taken off when the file comes back."""
     path = failed_records_path(file)
@@ -282,3 +283,4 @@ def write_failed_records(file: PendingFile, text: Text, connection: duckdb.DuckD
         """
     )
     temporary.replace(path)
+    return path

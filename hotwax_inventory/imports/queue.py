@@ -186,7 +186,7 @@ def _import_batch(
                         connection.execute(statement)
                     for file, text in texts.values():
                         if done[file.log_id].refused:
-                            write_failed_records(file, text, connection)
+                            done[file.log_id].failed_records = write_failed_records(file, text, connection)
             _finish(imports[0], list(done.values()), run_id, started_at, connection)
     except UNREADABLE as error:
         if len(files) > 1:

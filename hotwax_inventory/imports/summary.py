@@ -11,7 +11,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory.files.sources import Feed
-from hotwax_inventory.imports.accepting import Imported, PendingFile, failed_records_path
+from hotwax_inventory.imports.accepting import Imported
 from hotwax_inventory.imports.declaration import Import, ImportFiles
 from hotwax_inventory.imports.queue import FeedRun, run_import
 from hotwax_inventory.resources import Sftp, Warehouse
@@ -74,11 +74,6 @@ def result(done: FeedRun, asset: str, table: Table, warehouse: Warehouse) -> dg.
             f"where log_id in (select unnest($log_ids)) order by log_id, line_number limit {MOST_LINES}",
             {"log_ids": [file.log_id for file in imported]},
         ).fetchall()
-        mended = connection.execute(
-            "select log_id, file_name, landed_path, size_bytes, effective_at, parameters from data_manager_log "
-            "where log_id in (select unnest($log_ids)) order by log_id",
-            {"log_ids": [file.log_id for file in imported if file.refused]},
-        ).fetchall()
     metadata: dict[str, Any] = {
         "dagster/row_count": row_count,
         "files": len(imported),
@@ -93,15 +88,11 @@ def result(done: FeedRun, asset: str, table: Table, warehouse: Warehouse) -> dg.
     }
     if refused:
         metadata["first_refused_rows"] = markdown_table(("file", "line", "column", "reason", "row"), refused)
-    if mended:
-        paths = [str(failed_records_path(PendingFile(*row))) for row in mended]
-        metadata["failed_records"] = (
-            dg.MetadataValue.path(paths[0])
-            if len(paths) == 1
-            else markdown_table(
-                ("file", "its refused rows"), [(row[1], path) for row, path in zip(mended, paths, strict=True)]
-            )
-        )
+    failed_records = [(file.file_name, file.failed_records) for file in imported if file.failed_records]
+    if len(failed_records) == 1:
+        metadata["failed_records"] = dg.MetadataValue.path(failed_records[0][1])
+    elif failed_records:
+        metadata["failed_records"] = markdown_table(("file", "its refused rows"), failed_records)
     if done.landing.left:
         metadata["left_on_sftp"] = markdown_table(("path", "why"), list(done.landing.left.items()))
     return dg.MaterializeResult(asset_key=asset, metadata=metadata, check_results=_checks(done, asset, refused))

@@ -13,12 +13,13 @@ from hotwax_inventory.imports.shop_products import ITEMS_MOVED
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.run_config import HotwaxConfig
 
+KITS = "select product_id from product where product_type_id = 'MARKETING_PKG_PICK'"
 # Kits that have been counted, while they were ordinary products, and of which nobody says what they are made of.
-COUNTED = """
+COUNTED = f"""
 select product_id
 from inventory_item
-where changed_seq > {since}
-    and product_id in (select product_id from product where product_type_id = 'MARKETING_PKG_PICK')
+where changed_seq > {{since}}
+    and product_id in ({KITS})
 """
 
 ALL_KITS = f"""
@@ -47,18 +48,18 @@ union
 union
 select product_id
 from kit_inventory
-where product_id not in (select product_id from product where product_type_id = 'MARKETING_PKG_PICK')
+where product_id not in ({KITS})
 """
 
 # A component that is not known at a facility counts zero there, so the kit does too.
-MADE = """
+MADE = f"""
 create or replace temp table made as
 with component as (
     select product_id, product_id_to, sum(quantity) as quantity
     from kit_component
     where thru_date is null
         and product_id in (select product_id from affected)
-        and product_id in (select product_id from product where product_type_id = 'MARKETING_PKG_PICK')
+        and product_id in ({KITS})
     group by product_id, product_id_to
 ),
 listed as (
@@ -90,7 +91,7 @@ union all
 select product_id, facility_id, 0 as available_to_promise_total, (select last_value + 1 from sequence) as changed_seq
 from inventory_item
 where product_id in (select product_id from affected)
-    and product_id in (select product_id from product where product_type_id = 'MARKETING_PKG_PICK')
+    and product_id in ({KITS})
     and product_id not in (select product_id from stocked)
 """
 

@@ -294,8 +294,6 @@ def _counted(scope: Scope, job: str, live: Live | None, connection: duckdb.DuckD
     ).fetchall()[0]
     if live is None or job == HARD_SYNC:
         levels, not_published, not_tracked = connection.execute(LEVELS, {"shop_id": shop_id}).fetchall()[0]
-        # the first sync of a shop compares all that there is
-        mapped = compared if job == HARD_SYNC or mapped is None else mapped
         skipped = {
             "location_not_published": not_published,
             "not_tracked": not_tracked,
@@ -304,7 +302,8 @@ def _counted(scope: Scope, job: str, live: Live | None, connection: duckdb.DuckD
     else:
         levels = len(live.asked)
         skipped = live.left_out | {"not_counted_by_shopify": levels - compared}
-        mapped = compared if mapped is None else mapped
+    if job == HARD_SYNC or mapped is None:  # which a shop's first sync is, too: of all that there is
+        mapped = compared
     skipped = _named(skipped | {"out_of_range": out_of_range})
     return Delta(sync_run_id, job, levels, compared, mapped, changes, units, zeroed, below_zero, is_first, skipped)
 

@@ -93,15 +93,14 @@ select
         when is_silent and is_remembered then outcome
         when (is_silent or error_code = 'IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED') and available = observed_quantity + delta
             then 'applied'
-        when is_silent and $is_from_published and available <> observed_quantity then 'contested'
+        when is_forgotten then 'contested'
         when promised_quantity is null then 'permanent'
         when is_overtaken then 'contested'
         when aimed_delta = 0 then 'no_op'
     end as decision,
     case
         when available is null then 'LEVEL_NOT_FOUND'
-        when decision = 'contested' and is_silent and $is_from_published and available <> observed_quantity
-            then 'MOVED_WHILE_UNKNOWN'
+        when decision = 'contested' and is_forgotten then 'MOVED_WHILE_UNKNOWN'
         when decision = 'contested' then 'OVERTAKEN'
         when decision = 'permanent' then 'NOTHING_PROMISED'
         else error_code
@@ -111,6 +110,7 @@ from (
         *,
         if(available = observed_quantity, target_quantity, promised_quantity) as aimed_quantity,
         if(available = observed_quantity, delta, promised_quantity - base_quantity) as aimed_delta,
+        is_silent and $is_from_published and available <> observed_quantity as is_forgotten,
         $is_resumed and promised_quantity <> target_quantity as is_overtaken
     from opened
 )

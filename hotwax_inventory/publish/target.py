@@ -10,6 +10,7 @@ from pydantic import Field
 from hotwax_inventory import settings
 from hotwax_inventory.imports.shops import Shop
 from hotwax_inventory.ledger.atp import create_views
+from hotwax_inventory.ledger.kits import KITS
 from hotwax_inventory.run_config import HotwaxConfig, choice
 from hotwax_inventory.settings import LONGEST
 
@@ -127,7 +128,6 @@ join (
 ) as k
     on k.product_id = p.product_id
 """
-KITS = "select product_id from product where product_type_id = 'MARKETING_PKG_PICK'"
 
 # product_id, facility_id, shopify_location_id, target_quantity (units), changed_seq. What we have put on sale and is no more is 0:
 # a product at the aggregate location that no facility of the same channel has any longer, a kit where it can no longer be made.
