@@ -9,7 +9,7 @@ import dagster as dg
 
 TIME = "timestamp with time zone"
 # To be raised with any change of a table that a released version may have made; `layout` brings up what is older.
-LAYOUT = 4
+LAYOUT = 5
 
 # The rows that move stock.
 ROWS = (
@@ -641,6 +641,7 @@ SHOPIFY_BULK_READ = Table(
     (
         SHOP_ID,
         Column("bulk_operation_id", "varchar", "gid of the bulk operation"),
+        Column("asked_at", TIME, "our time before it was asked for"),
         Column("started_at", TIME, "Shopify's time of its start"),
         Column("completed_at", TIME, "Shopify's time of its end"),
         Column("object_count", "bigint", "lines of the result"),

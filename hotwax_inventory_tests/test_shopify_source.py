@@ -341,7 +341,7 @@ def test_a_level_that_stands_twice_is_found_at_however_many_locations(place: Pla
         time = "2026-11-22T10:00:00Z"
         operation = BulkOperation("1", "COMPLETED", None, time, time, len(lines), path.stat().st_size, None)
         with Warehouse().transaction() as connection:
-            return load_levels("SHOP", operation, path, connection)
+            return load_levels("SHOP", operation, datetime.now(UTC), path, connection)
 
     assert read() == 260
     assert place.rows("select sum(available), sum(on_hand), max(updated_at)::varchar from shopify_inventory_level") == [

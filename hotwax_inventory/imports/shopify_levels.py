@@ -4,7 +4,7 @@ A read counts only when it is complete (line count and byte count as Shopify sta
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -103,15 +103,15 @@ def read_shop(shop_id: str, client: ShopifyClient, warehouse: Warehouse, seconds
     with settings.temporary_folder() as scratch:
         lines = Path(scratch) / "levels.jsonl"
 
-        def load(operation: BulkOperation) -> int:
+        def load(operation: BulkOperation, asked_at: datetime) -> int:
             with seconds.of("loading"), warehouse.transaction() as connection:
-                return load_levels(shop_id, operation, lines, connection)
+                return load_levels(shop_id, operation, asked_at, lines, connection)
 
         return read_levels(client, lines, load, seconds)
 
 
 def read_levels(
-    client: ShopifyClient, lines: Path, load: Callable[[BulkOperation], int], seconds: Seconds
+    client: ShopifyClient, lines: Path, load: Callable[[BulkOperation, datetime], int], seconds: Seconds
 ) -> tuple[BulkOperation, int]:
     """Run the bulk query, fetch its result into `lines` and `load` it; what `load` returns comes beside the operation.
 
@@ -122,13 +122,14 @@ def read_levels(
     progress = Progress("Shopify's bulk read", None, "items and levels")
     problem = ""
     for _ in range(READ_ATTEMPTS):
+        asked_at = datetime.now(UTC)
         with seconds.of("reading_shopify"):
             started = client.run_query(shopify_documents.ALL_LEVELS)
             operation = client.wait(started, lambda o: progress.reached(o.object_count))
             problem = _fetch(client, operation, lines)
         if not problem:
             try:
-                return operation, load(operation)
+                return operation, load(operation, asked_at)
             except UNREADABLE as error:
                 problem = f"a line of Shopify's result is not as it should be: {error}"
         log.warning(f"The read is begun again: {problem}.")
@@ -241,7 +242,9 @@ select
 """
 
 
-def load_levels(shop_id: str, operation: BulkOperation, lines: Path, connection: duckdb.DuckDBPyConnection) -> int:
+def load_levels(
+    shop_id: str, operation: BulkOperation, asked_at: datetime, lines: Path, connection: duckdb.DuckDBPyConnection
+) -> int:
     """Replace the shop's snapshot by a complete result; the number of levels. Raises one of UNREADABLE when it is damaged."""
     values = {"shop_id": shop_id}
     connection.execute("set preserve_insertion_order = false")
@@ -257,11 +260,12 @@ def load_levels(shop_id: str, operation: BulkOperation, lines: Path, connection:
         "select count(*) from shopify_inventory_level where shop_id = $shop_id", values
     ).fetchall()[0][0]
     connection.execute(
-        "insert into shopify_bulk_read values ($shop_id, $id, $started::timestamptz, $completed::timestamptz, $objects, $levels, "
-        "$size)",
+        "insert into shopify_bulk_read values ($shop_id, $id, $asked, $started::timestamptz, $completed::timestamptz, $objects, "
+        "$levels, $size)",
         values
         | {
             "id": operation.id,
+            "asked": asked_at,
             "started": operation.created_at,
             "completed": operation.completed_at or operation.created_at,
             "objects": operation.object_count,

@@ -10,8 +10,9 @@ from hotwax_inventory.publish.compare import compare_levels
 from hotwax_inventory.publish.target import TARGET, Scope, narrow
 from hotwax_inventory.reconcile.verification import CAUSE
 
-# A change counts as later than the read when its delta compares with it, or when it was decided after it.
-IS_AFTER = """(r.bulk_operation_id is not distinct from b.bulk_operation_id or {0} > b.completed_at)"""
+# A change counts as later than the read when its delta compares with it, or when it was decided after the read was asked for:
+# by our own clock, as Shopify's has whole seconds.
+IS_AFTER = """(r.bulk_operation_id is not distinct from b.bulk_operation_id or {0} > b.asked_at)"""
 
 WRITTEN = f"""
 create or replace temp table written as

@@ -2,6 +2,7 @@
 
 Ten levels an item, one of them the aggregate location; 3 % differ. The first day meets a shop that was never read."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -158,7 +159,7 @@ def ours(folder: Path, size: int) -> None:
     warehouse = Warehouse()
     with warehouse.transaction() as connection:
         shop = find_shop("SHOP", connection)
-        levels = load_levels(shop.shop_id, operation, lines, connection)
+        levels = load_levels(shop.shop_id, operation, datetime.now(UTC), lines, connection)
     with warehouse.transaction() as connection:
         match_products(shop.shop_id, connection)
     with warehouse.transaction() as connection:

@@ -91,7 +91,7 @@ def ours(folder: Path, size: int, day: int) -> None:
     warehouse = Warehouse()
     with warehouse.transaction() as connection:
         shop = find_shop("SHOP", connection)
-        load_levels(shop.shop_id, operation, lines, connection)
+        load_levels(shop.shop_id, operation, datetime.now(UTC), lines, connection)
     with warehouse.transaction() as connection:
         match_products(shop.shop_id, connection)
     with warehouse.transaction() as connection:
