@@ -110,12 +110,16 @@ class SftpSession:
     def listing(self, directory: str) -> list[RemoteFile]:
         """The regular files of a directory, by name. A directory that does not exist has none.
 
-        Raises SftpUnavailable, SftpRefused."""
+        Raises SftpUnavailable; SftpRefused also where SFTP_ROOT does not exist."""
 
         def entries(client: paramiko.SFTPClient) -> list[RemoteFile]:
             try:
                 found = list(client.listdir_iter(self._absolute(directory), read_aheads=50))
             except FileNotFoundError:
+                if not _exists(client, self._server.root):
+                    raise SftpRefused(
+                        f"{self._server} has no directory {self._server.root}: correct SFTP_ROOT, or make it there."
+                    ) from None
                 return []
             return [
                 RemoteFile(posixpath.join(directory, entry.filename), entry.st_size or 0, int(entry.st_mtime or 0))

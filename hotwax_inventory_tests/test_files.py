@@ -682,6 +682,13 @@ def test_what_the_server_forbids_keeps_no_other_file_back_and_ends_the_run_red(
     assert "closed cannot be listed" in told_by(place), "a red tick where nothing else is there"
 
 
+def test_a_root_that_is_not_there_is_a_red_tick(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESET_INVENTORY_IMPORT_PATH", "nothing/here")
+    assert "No files" in skipped(place), "a retailer need not have every directory"
+    monkeypatch.setenv("SFTP_ROOT", "/mistyped")
+    assert "has no directory /mistyped: correct SFTP_ROOT, or make it there" in told_by(place)
+
+
 def test_what_cannot_be_archived_keeps_no_other_file_from_its_run(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
