@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -195,7 +195,9 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        connection.rollback()
+        # what DuckDB ended of its own accord cannot be rolled back any more, and is not to hide why
+        with suppress(duckdb.Error):
+            connection.rollback()
         raise
     connection.commit()
 
@@ -221,10 +223,18 @@ class Sftp(dg.ConfigurableResource):
             yield session
 
 
+# The shops that each run of this process publishes to: a run may have more than one resource for them.
+_SHOPS_HELD: dict[str, dict[str, FileLock]] = {}
+
+
 class Shopify(dg.ConfigurableResource):
     """The shops' Admin APIs, and the lock that keeps two runs from publishing to one shop at once."""
 
     _shops: dict[str, FileLock] = PrivateAttr(default_factory=dict)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        if context.run is not None:
+            self._shops = _SHOPS_HELD.setdefault(context.run.run_id, {})
 
     @contextmanager
     def client(self, shop_id: str, shop_domain: str) -> Iterator[ShopifyClient]:
@@ -257,3 +267,5 @@ class Shopify(dg.ConfigurableResource):
         for lock in self._shops.values():
             lock.release(force=True)
         self._shops.clear()
+        if context.run is not None:
+            _SHOPS_HELD.pop(context.run.run_id, None)

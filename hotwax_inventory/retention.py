@@ -141,7 +141,9 @@ def remove_what_is_old(context: dg.OpExecutionContext, warehouse: Warehouse) -> 
 
 
 @dg.job(
-    description="Remove what is older than LANDING_KEEP_DAYS, OUTBOX_KEEP_DAYS and DAGSTER_RUNS_KEEP_DAYS, and needed by nobody."
+    # one at a time, as the runs of a feed
+    tags={"hotwax/feed": "CLEAN_UP"},
+    description="Remove what is older than LANDING_KEEP_DAYS, OUTBOX_KEEP_DAYS and DAGSTER_RUNS_KEEP_DAYS, and needed by nobody.",
 )
 def clean_up() -> None:
     remove_what_is_old()

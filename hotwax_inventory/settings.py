@@ -169,8 +169,13 @@ def webhook_callback_url() -> str | None:
 def import_directories(config_id: str, directories: tuple[str, ...]) -> tuple[str, ...]:
     """The remote directories of a feed, overridable by `<CONFIG_ID>_IMPORT_PATH` (several divided by commas)."""
     override = os.environ.get(f"{_variable(config_id)}_IMPORT_PATH", "")
-    named = [posixpath.normpath(part.strip().lstrip("/")) for part in override.split(",") if part.strip()]
+    named = [remote_path(part.strip()) for part in override.split(",") if part.strip()]
     return tuple(dict.fromkeys(named)) or directories
+
+
+def remote_path(path: str) -> str:
+    """A path on the SFTP server as it is kept: relative to SFTP_ROOT, whether it is stated with a slash or without."""
+    return posixpath.normpath(f"/{path}").lstrip("/")
 
 
 def file_name(name: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import paramiko
-from paramiko import channel, sftp_client
+from paramiko import sftp_client
 from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
 
 from hotwax_inventory.progress import Progress
@@ -80,9 +80,8 @@ class _Pipe(BufferedPipe):
             return taken
 
 
-# paramiko's listing decodes strictly, and its channels make their own pipes; both offer no other way in
+# paramiko's listing decodes strictly, and offers no other way in
 sftp_client.Message = _Message  # pyright: ignore[reportAttributeAccessIssue]
-channel.BufferedPipe = _Pipe  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @dataclass(frozen=True)
@@ -234,12 +233,11 @@ class SftpSession:
     def _connected(self) -> paramiko.SFTPClient:
         if self._client is None:
             self._transport = logged_in(self._server)
-            client = paramiko.SFTPClient.from_transport(self._transport)
-            if client is None:
-                raise SftpUnavailable(f"{self._server} opened no SFTP channel.")
-            if (opened := client.get_channel()) is not None:
-                opened.settimeout(STALL_SECONDS)
-            self._client = client
+            opened = self._transport.open_session()
+            opened.in_buffer = _Pipe()
+            opened.settimeout(STALL_SECONDS)
+            opened.invoke_subsystem("sftp")
+            self._client = paramiko.SFTPClient(opened)
         return self._client
 
     def _copy(self, client: paramiko.SFTPClient, file: RemoteFile, local: Path, request_bytes: int) -> tuple[int, str]:
@@ -248,7 +246,7 @@ class SftpSession:
         kept: deque[Future[None]] = deque()
         with (
             client.open(self._absolute(file.path), "rb") as remote,
-            local.open("wb") as target,
+            _opened(local) as target,
             ThreadPoolExecutor(1) as beside,
         ):
             remote.MAX_REQUEST_SIZE = request_bytes
@@ -292,12 +290,19 @@ class SftpSession:
         return True
 
 
+def _opened(local: Path) -> BinaryIO:
+    try:
+        return local.open("wb")
+    except OSError as error:
+        raise _disk_refused(local, error) from error
+
+
 def _keep(block: bytes, target: BinaryIO, digest: "hashlib._Hash") -> None:
     digest.update(block)
     try:
         target.write(block)
     except OSError as error:
-        raise _disk_refused(target, error) from error
+        raise _disk_refused(target.name, error) from error
     if target.tell() % SYNC_BYTES < len(block):
         _sync(target)
 
@@ -307,12 +312,12 @@ def _sync(target: BinaryIO) -> None:
         target.flush()
         os.fsync(target.fileno())
     except OSError as error:
-        raise _disk_refused(target, error) from error
+        raise _disk_refused(target.name, error) from error
 
 
-def _disk_refused(target: BinaryIO, error: OSError) -> DiskRefused:
+def _disk_refused(local: Path | str, error: OSError) -> DiskRefused:
     return DiskRefused(
-        f"{target.name} cannot be written ({error.strerror}). Nothing was taken from SFTP. Make room there and run this again."
+        f"{local} cannot be written ({error.strerror}). Nothing was taken from SFTP. Make room there and run this again."
     )
 
 

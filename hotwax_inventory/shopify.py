@@ -31,6 +31,8 @@ from hotwax_inventory.settings import ShopSettings
 # Shopify's staged upload takes 104,857,600 bytes; a file of ours stays well below.
 MAX_UPLOAD_BYTES = 95_000_000
 MAX_IDS = 250
+# changes that one mutation takes
+MAX_CHANGES = 250
 READS_AT_ONCE = 4
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.25, 30.0

@@ -646,6 +646,12 @@ SHOPIFY_BULK_READ = Table(
         Column("completed_at", TIME, "Shopify's time of its end"),
         Column("object_count", "bigint", "lines of the result"),
         Column("level_count", "bigint", "levels among them"),
+        Column(
+            "mapped_count",
+            "bigint",
+            "levels among them that Shopify counts, of a matched product at a mapped location; empty until products are matched",
+            optional=True,
+        ),
         Column("size_bytes", "bigint", "size of the result"),
     ),
     key=("shop_id",),

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import os
 import shutil
 import tempfile
@@ -54,6 +55,10 @@ SPARED = {
     "dagster._core.storage.runs.in_memory.NullPool": SingletonThreadPool,
     "dagster._core.storage.event_log.in_memory.NullPool": SingletonThreadPool,
 }
+
+# The modification times of files for which no other is given, from an hour ago on. SFTP has whole seconds, and within one a name
+# decides: what is put later is to be later, however fast the machine.
+SECONDS = itertools.count(int(time.time()) - 3600)
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "shared" / "shopify" / "admin-2026-10.json.gz"
 RESETS = "netsuite/inventoryitem/csv"
@@ -137,11 +142,11 @@ class Place:
         return Path(self.simulator.addresses.sftp_directory)
 
     def put(self, path: str, content: str | bytes, at: datetime | float | None = None) -> Path:
-        """Lay a file onto the SFTP server, with a modification time if given."""
+        """Lay a file onto the SFTP server, with a modification time: the next of SECONDS if none is given."""
         target = self.sftp_directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content.encode() if isinstance(content, str) else content)
-        moment = at.timestamp() if isinstance(at, datetime) else at or time.time()
+        moment = at.timestamp() if isinstance(at, datetime) else at or next(SECONDS)
         os.utime(target, (moment, moment))
         return target
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -63,9 +64,11 @@ def dagster_dev(log: Path, workspace: Path = PROJECT / "workspace.yaml") -> Iter
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port on loopback that nobody listens on, below those that connections of others are given."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def ended_run(run_id: str, instance: dg.DagsterInstance) -> dg.DagsterRun:

@@ -28,7 +28,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._utils.error import serializable_error_info_from_exc_info
 
-from hotwax_inventory.alerts import telling
+from hotwax_inventory.alerts import receivers, telling
 from hotwax_inventory.alerts.sensors import failed_checks_alert, failed_runs_alert
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.reconcile import freshness
@@ -337,6 +337,16 @@ def test_mail_is_encrypted_where_the_server_can(place: Place, tmp_path: Path, mo
         refused = watch.tick()
         assert "ALERT_SMTP_URL refuses (535 SMTPAuthenticationError)" in refused
         assert "canary" not in refused
+
+
+def test_a_mail_server_that_answers_slowly_each_time_is_left_in_the_end(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receivers, "TIMEOUT_SECONDS", 0.5)
+    watch.mailbox.pause_seconds = 0.3
+    watch.place.run("import_inventory", {"inventory_reset": {"paths": ["nowhere.csv"]}})
+    assert "ALERT_SMTP_URL cannot be used" in watch.tick()
+    assert watch.mailbox.messages == []
 
 
 def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:

@@ -37,7 +37,6 @@ FACILITIES = {43: "WAREHOUSE", 116: "BROADWAY", 281: "BROOKLYN"}
 FIRST_EXPORT = int(datetime(2024, 3, 6, 5, tzinfo=UTC).timestamp())
 # a few jobs on a machine that does much else
 RUN_SECONDS = 180
-MEETING_SECONDS = 20
 
 PROCESSES = multiprocessing.get_context("forkserver")
 # What the server imports before its first child; other modules add themselves. Most of it is what Dagster and DuckDB import at
@@ -168,7 +167,7 @@ def _arrange(meeting: Meeting) -> None:
 
 def appears(path: Path) -> bool:
     """Whether a file is there, or comes within seconds."""
-    deadline = time.monotonic() + MEETING_SECONDS
+    deadline = time.monotonic() + RUN_SECONDS
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     return path.exists()

@@ -741,3 +741,10 @@ def test_a_reset_that_looks_wrong_is_held_until_it_is_approved_or_overtaken(plac
     place.succeed("import_inventory")
     assert [log[1] for log in place.logs()[-3:]] == ["finished", "cancelled", "finished"]
     assert total() == 7200
+    place.put_reset("7.csv", RESET + "".join(f"7,43,0,{n}\n" for n in range(20000, 21200)), at(6))
+    place.succeed("import_inventory")
+    assert place.logs()[-1][1] == "held", "of files of one second the name says which is newer"
+    place.put_reset("8.csv", RESET + "".join(f"8,43,0,{n}\n" for n in range(20000, 21200)), at(5.5))
+    place.succeed("import_inventory")
+    assert place.logs()[-1][1] == "cancelled", "it would have been, had it come in time"
+    assert total() == 7200

@@ -492,7 +492,7 @@ def test_a_transfer_that_goes_wrong_never_yields_half_a_file(
     place: Place, monkeypatch: pytest.MonkeyPatch, fault: Fault, taken: bool
 ) -> None:
     monkeypatch.setattr(sftp, "STALL_SECONDS", 3)
-    monkeypatch.setattr(resources, "SftpSession", lambda server, _: SftpSession(server, 3))
+    monkeypatch.setattr(resources, "SftpSession", lambda server, _: SftpSession(server, 30 if taken else 3))
     file = place.put_reset("reset.csv", BIG, A_DAY_AGO)
     place.simulator.faults.add(fault)
     run = place.run("import_inventory")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hotwax_inventory.ledger import atp, entries
-from hotwax_inventory.ledger.resets import REBUILD_SHARE
+from hotwax_inventory.ledger.resets import REBUILD_ONE_IN
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory_tests.conftest import OPENED, STOCKED
 
@@ -293,7 +293,7 @@ def test_resets_of_many_and_of_few_keys_take_different_ways_to_the_same_state(
         books = Books()
         books.stock(*known)
         for number, rows in enumerate(files):
-            assert (len(rows) * REBUILD_SHARE > len(known)) == (way == "rebuild")
+            assert (len(rows) * REBUILD_ONE_IN > len(known)) == (way == "rebuild")
             books.imported(f"{number}.csv", 5, *rows)
             books.post()
         states.append((books.totals(), [entry[:6] for entry in books.entries()]))

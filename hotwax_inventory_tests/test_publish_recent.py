@@ -45,8 +45,7 @@ def synced(stocked: Place, kept: Path) -> Place:
 
 def reset(place: Place, name: str, *rows: tuple[str, int, str]) -> None:
     content = "".join(f",{facility},{quantity},{product}\n" for facility, quantity, product in rows)
-    # of two files of one second the name says which is newer
-    place.put_reset(f"z{len(place.logs()):02}-{name}.csv", HEADER + content)
+    place.put_reset(f"{name}.csv", HEADER + content)
     assert place.run("import_inventory").success
 
 

@@ -170,6 +170,19 @@ def test_what_shopify_did_not_take_is_received_and_published_by_a_retry(
     assert len(place.simulator.shops.calls) == made, "nothing is left to publish"
 
 
+def test_a_run_does_not_wait_for_the_shop_that_it_holds_itself(place: Place) -> None:
+    schedule(-3600)
+    receive = [dg.AssetKey(asset) for asset in ("shipment_receipt", "inventory_item_detail", "inventory_item")]
+    defs.resolve_job_def(JOB).execute_in_process(instance=place.instance, asset_selection=receive)
+    result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=place.instance,
+        asset_selection=[dg.AssetKey("hard_sync_delta"), dg.AssetKey("restock_upload")],
+        tags={"dagster/partition": "SHOP"},
+    )
+    assert result.success
+    assert shown(place) == LAUNCHED
+
+
 def test_a_run_that_waits_for_a_shop_holds_up_no_later_restock(place: Place) -> None:
     schedule(-60)
 

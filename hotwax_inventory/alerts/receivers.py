@@ -5,10 +5,12 @@ import http.client
 import json
 import re
 import smtplib
+import socket
 import ssl
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate
@@ -16,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from hotwax_inventory import settings
 
+# For an answer; for a mail in all, once its server has greeted.
 TIMEOUT_SECONDS = 10
 MOST_CHARACTERS = 3000
 PORTS = {"smtp": 587, "smtps": 465}
@@ -92,12 +95,8 @@ def mail(alert: Alert) -> None:
     message["Date"] = formatdate()
     message.set_content(alert.text + "\n\n" + "".join(f"{name}: {value}\n" for name, value in alert.fields.items()))
     try:
-        session = _session(server)
-        try:
+        with _session(server) as session:
             session.send_message(message)
-        finally:
-            with contextlib.suppress(smtplib.SMTPException, OSError):  # it was taken before, or was not
-                session.quit()
     except smtplib.SMTPResponseException as error:
         raise NotDelivered(f"ALERT_SMTP_URL refuses ({error.smtp_code} {type(error).__name__})") from None
     except (smtplib.SMTPException, OSError) as error:
@@ -126,13 +125,23 @@ def _mail_server() -> MailServer:
     return MailServer(url.hostname, port, is_tls, unquote(url.username or ""), unquote(url.password or ""))
 
 
-def _session(server: MailServer) -> smtplib.SMTP:
+@contextlib.contextmanager
+def _session(server: MailServer) -> Iterator[smtplib.SMTP]:
     """A logged-in session, encrypted where the server can; no password goes over a network in the clear."""
     context = ssl.create_default_context()
     if server.is_tls:
         session = smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT_SECONDS, context=context)
     else:
         session = smtplib.SMTP(server.host, server.port, timeout=TIMEOUT_SECONDS)
+
+    def hang_up() -> None:
+        with contextlib.suppress(OSError):
+            if session.sock is not None:
+                session.sock.shutdown(socket.SHUT_RDWR)
+
+    # smtplib's own limit is for each answer, of which a mail has many
+    limit = threading.Timer(TIMEOUT_SECONDS, hang_up)
+    limit.start()
     try:
         session.ehlo()
         if session.has_extn("starttls"):
@@ -141,7 +150,11 @@ def _session(server: MailServer) -> smtplib.SMTP:
             raise NotDelivered("ALERT_SMTP_URL has a password, and its server offers no encryption: take one that does")
         if server.user:
             session.login(server.user, server.password)
-    except BaseException:
+        try:
+            yield session
+        finally:
+            with contextlib.suppress(smtplib.SMTPException, OSError):  # it was taken before, or was not
+                session.quit()
+    finally:
+        limit.cancel()
         session.close()
-        raise
-    return session

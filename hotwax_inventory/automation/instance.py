@@ -6,15 +6,9 @@ from collections.abc import Mapping
 import dagster as dg
 
 from hotwax_inventory import run_lock
+from hotwax_inventory.retention import ENDED
 
-IN_PROGRESS = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-)
-
-
+IN_PROGRESS = [status for status in dg.DagsterRunStatus if status not in ENDED]
 # For so long a run that this instance does not know may be one of another.
 OTHERS_SECONDS = 86_400
 
@@ -39,7 +33,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> None:
 
 def in_progress(job: str, instance: dg.DagsterInstance) -> str | None:
     """The beginning of the id of a run of the job that has not ended."""
-    runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=list(IN_PROGRESS)), limit=1)
+    runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=IN_PROGRESS), limit=1)
     return runs[0].run_id[:8] if runs else None
 
 

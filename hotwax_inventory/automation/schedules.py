@@ -54,26 +54,25 @@ def process_bulk_imported_files_every_5_minutes(
     return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
 
-@dg.schedule(
+KIT_INVENTORY_SETUP_DAILY = dg.ScheduleDefinition(
+    name="kit_inventory_setup_daily",
     job=KIT_INVENTORY_SETUP,
     cron_schedule="0 6 * * *",
-    execution_timezone="UTC",
+    run_config={"ops": {"kit_inventory": {"config": {"include_all": True}}}},
     description="Computes all kits anew, after NetSuite's reset and before the hard sync.",
 )
-def kit_inventory_setup_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """One run that computes all kits."""
-    return dg.RunRequest(
-        run_key=context.scheduled_execution_time.isoformat(),
-        run_config={"ops": {"kit_inventory": {"config": {"include_all": True}}}},
-    )
-
-
-@dg.schedule(
-    job=clean_up, cron_schedule="0 4 * * *", execution_timezone="UTC", description="Removes what is old, once a day."
+CLEAN_UP_DAILY = dg.ScheduleDefinition(
+    name="clean_up_daily",
+    job=clean_up,
+    cron_schedule="0 4 * * *",
+    description="Removes what is old, once a day, before NetSuite's files come.",
 )
-def clean_up_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """One run, before NetSuite's files come."""
-    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+REPORT_WORKLIST_DAILY = dg.ScheduleDefinition(
+    name="report_worklist_daily",
+    job=WORKLIST,
+    cron_schedule="30 7 * * *",
+    description="Writes the worklist, after the hard sync.",
+)
 
 
 def _run_a_shop(
@@ -82,20 +81,14 @@ def _run_a_shop(
     run_config: dict[str, Any] | None = None,
     among: Set[str] | None = None,
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """A run for every shop with this master, or for those `among` some."""
-    shops = shops_with_master(context.instance, master)
+    """A run for every shop with this master, or for those `among` some; several in one tick need a key each."""
+    known = shops_with_master(context.instance, master)
+    shops = [shop_id for shop_id in known if among is None or shop_id in among]
     if not shops:
         yield dg.SkipReason(f"No shop is known whose inventory_master is {master}. Run load_reference.")
-    for shop_id in [shop_id for shop_id in shops if among is None or shop_id in among]:
-        yield _run_of(shop_id, context, run_config)
-
-
-def _run_of(
-    shop_id: str, context: dg.ScheduleEvaluationContext, run_config: dict[str, Any] | None = None
-) -> dg.RunRequest:
-    """A run for one shop; several in one tick need a key each."""
-    run_key = f"{shop_id}:{context.scheduled_execution_time.isoformat()}"
-    return dg.RunRequest(run_key=run_key, partition_key=shop_id, run_config=run_config)
+    for shop_id in shops:
+        run_key = f"{shop_id}:{context.scheduled_execution_time.isoformat()}"
+        yield dg.RunRequest(run_key=run_key, partition_key=shop_id, run_config=run_config)
 
 
 @dg.schedule(
@@ -149,39 +142,26 @@ def upload_recent_inventory_changes_quarter_hourly(
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """One run a shop; one whose last run goes on waits for the next quarter."""
     end_dead_runs(context.instance)
-    shops = shops_with_master(context.instance, "hotwax")
-    in_progress = context.instance.get_runs(dg.RunsFilter(job_name=UPLOAD_RECENT.name, statuses=list(IN_PROGRESS)))
+    in_progress = context.instance.get_runs(dg.RunsFilter(job_name=UPLOAD_RECENT.name, statuses=IN_PROGRESS))
     busy = {run.tags.get("dagster/partition") for run in in_progress}
-    reasons = [f"{shop_id}'s last run is still in progress." for shop_id in shops if shop_id in busy]
-    free = [shop_id for shop_id in shops if shop_id not in busy]
-    if not free:
-        yield dg.SkipReason(
-            " ".join(reasons) or "No shop is known whose inventory_master is hotwax. Run load_reference."
-        )
-    elif reasons:
-        context.log.info(" ".join(reasons))
-    for shop_id in free:
-        yield _run_of(shop_id, context)
-
-
-@dg.schedule(
-    job=WORKLIST,
-    cron_schedule="30 7 * * *",
-    execution_timezone="UTC",
-    description="Writes the worklist, after the hard sync.",
-)
-def report_worklist_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """One run."""
-    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+    shops = shops_with_master(context.instance, "hotwax")
+    free = {shop_id for shop_id in shops if shop_id not in busy}
+    reasons = " ".join(f"{shop_id}'s last run is still in progress." for shop_id in shops if shop_id in busy)
+    if reasons and not free:
+        yield dg.SkipReason(reasons)
+        return
+    if reasons:
+        context.log.info(reasons)
+    yield from _run_a_shop(context, "hotwax", among=free)
 
 
 SCHEDULES = (
     process_bulk_imported_files_every_5_minutes,
-    kit_inventory_setup_daily,
+    KIT_INVENTORY_SETUP_DAILY,
     hard_sync_daily,
-    report_worklist_daily,
+    REPORT_WORKLIST_DAILY,
     sync_inventory_from_shopify_daily,
     webhook_subscription_daily,
     upload_recent_inventory_changes_quarter_hourly,
-    clean_up_daily,
+    CLEAN_UP_DAILY,
 )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.execution.stats import StepEventStatus
 
 from hotwax_inventory import settings
 from hotwax_inventory.alerts import sensors as alert_sensors
@@ -66,10 +65,10 @@ def file_sensor(feed: Feed) -> dg.SensorDefinition:
 
 def _receiving(instance: dg.DagsterInstance) -> str | None:
     """The beginning of the id of a run that receives restocks, or will; one that has, and publishes them, holds up no other."""
-    runs = instance.get_runs(dg.RunsFilter(job_name=SCHEDULE_RESTOCK.name, statuses=list(IN_PROGRESS)))
+    runs = instance.get_runs(dg.RunsFilter(job_name=SCHEDULE_RESTOCK.name, statuses=IN_PROGRESS))
     for run in runs:
         steps = instance.get_run_step_stats(run.run_id, ["shipment_receipt"])
-        if not any(step.status == StepEventStatus.SUCCESS for step in steps):
+        if not any(step.status and step.status.value == "SUCCESS" for step in steps):
             return run.run_id[:8]
     return None
 

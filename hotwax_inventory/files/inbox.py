@@ -164,6 +164,7 @@ def _landed(contents: Mapping[Path, bytes]) -> Batch:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(landed)
+    fsync_folder(landed.parent)
     return Batch(tuple(contents), damaged, landed, sha256, len(content))
 
 

@@ -2,7 +2,6 @@
 
 import fnmatch
 import json
-import posixpath
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -63,13 +62,13 @@ def look_at(source: Source, session: SftpSession) -> Look:
 def _listing(source: Source, session: SftpSession, forbidden: dict[str, str]) -> Iterator[RemoteFile]:
     if not source.paths:
         for stated in source.directories:
-            directory = _relative(stated)
+            directory = settings.remote_path(stated)
             try:
                 yield from session.listing(directory)
             except SftpRefused as error:
                 forbidden[directory] = f"{source.config_id}: {directory} cannot be listed: {error}"
         return
-    for path in dict.fromkeys(_relative(path) for path in source.paths):
+    for path in dict.fromkeys(map(settings.remote_path, source.paths)):
         file = session.look(path)
         if file is None:
             raise MissingFile(
@@ -77,11 +76,6 @@ def _listing(source: Source, session: SftpSession, forbidden: dict[str, str]) ->
                 "nothing was imported. Correct the path, or leave `paths` out to take every ready file."
             )
         yield file
-
-
-def _relative(path: str) -> str:
-    """A remote path as it is kept: relative to SFTP_ROOT, whether it is stated with a slash or without."""
-    return posixpath.normpath(f"/{path}").lstrip("/")
 
 
 def _wanted(file: RemoteFile, source: Source, refused: dict[str, str]) -> bool:

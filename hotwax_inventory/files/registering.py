@@ -39,8 +39,8 @@ with arrived as (
         unnest($content) as content,
         unnest($ordinal) as ordinal
 ),
-known as (
-    -- Registered, but not archived when this run looked (the last one was killed, or another one is at it): the same arrival.
+new_arrival as (
+    -- one that is registered, and was not archived when this run looked, is the same: the last run was killed, or another is at it
     select a.*
     from arrived as a
     where not exists (
@@ -56,23 +56,23 @@ known as (
 ),
 judged as (
     select
-        k.*,
+        n.*,
         (
             select min(l.log_id)
             from data_manager_log as l
             where l.config_id = $config_id
-                and l.sha256 = k.sha256
-                and ($allow_duplicate_content is false)
+                and l.sha256 = n.sha256
+                and not $allow_duplicate_content
                 and l.status_id in ('pending', 'imported', 'finished', 'finished_with_errors', 'held')
-                and (k.content = k.sha256 or l.effective_at = k.effective_at)
+                and (n.content = n.sha256 or l.effective_at = n.effective_at)
         ) as earlier_log_id,
         row_number() over (partition by content order by ordinal) > 1 and not $allow_duplicate_content as is_repeated
-    from known as k
+    from new_arrival as n
 )
-insert into data_manager_log
+insert into data_manager_log by name
 select
     (select coalesce(max(log_id), 0) from data_manager_log) + row_number() over (order by ordinal) as log_id,
-    $config_id,
+    $config_id as config_id,
     remote_path,
     file_name,
     remote_modified_at,
@@ -80,17 +80,10 @@ select
     sha256,
     landed_path,
     case when earlier_log_id is not null or is_repeated then 'duplicate' else 'pending' end as status_id,
-    null as total_record_count,
-    null as failed_record_count,
-    null as ignored_record_count,
     effective_at,
     current_timestamp as registered_at,
-    null as archived_at,
-    null as started_at,
-    null as finished_at,
-    null as rows_removed_at,
-    $run_id,
-    $property_resource,
+    $run_id as run_id,
+    $property_resource as property_resource,
     coalesce(
         (
             -- rows that were refused are read as they were before

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pydantic import Field as Described
+from pydantic import Field
 
 from hotwax_inventory import settings
 from hotwax_inventory.files.looking import Source
@@ -67,37 +67,37 @@ class ImportFiles(HotwaxConfig):
         "idType": "id_type",
     }
 
-    config_id: str = Described(description="MDM config that receives the files")
-    property_resource: str = Described(
+    config_id: str = Field(description="MDM config that receives the files")
+    property_resource: str = Field(
         "FTP_CONFIG", description="SFTP connection: FTP_CONFIG is SFTP_*, any other N is N_SFTP_*"
     )
-    remote_filename: str | None = Described(None, description="take only the file of exactly this name")
-    file_name_regex: str | None = Described(
+    remote_filename: str | None = Field(None, description="take only the file of exactly this name")
+    file_name_regex: str | None = Field(
         None, description="take only names that fit: a glob such as *.csv, or a regular expression"
     )
-    import_path: str | None = Described(None, description="remote directory below SFTP_ROOT instead of the feed's own")
-    location_seq_id: str | None = Described(
+    import_path: str | None = Field(None, description="remote directory below SFTP_ROOT instead of the feed's own")
+    location_seq_id: str | None = Field(
         None, description="warehouse location for rows that state none; kept with the row"
     )
-    schedule_now: bool = Described(
+    schedule_now: bool = Field(
         True, description="false: land and register only, process_bulk_imported_files does the rest"
     )
-    id_type: str = Described("NETSUITE_PRODUCT_ID", description="type of idValue in files without an idType column")
-    allow_duplicate_content: bool = Described(False, description="apply a file even if the same content came before")
-    approve: bool = Described(
+    id_type: str = Field("NETSUITE_PRODUCT_ID", description="type of idValue in files without an idType column")
+    allow_duplicate_content: bool = Field(False, description="apply a file even if the same content came before")
+    approve: bool = Field(
         False, description="with paths: apply these files although they look wrong, held ones (of resets) included"
     )
-    paths: list[str] = Described([], description="exactly these files, relative to SFTP_ROOT; empty: every ready file")
-    configId: str | None = Described(None, description="HotWax's spelling of config_id")
-    propertyResource: str | None = Described(None, description="HotWax's spelling of property_resource")
-    remoteFilename: str | None = Described(None, description="HotWax's spelling of remote_filename")
-    fileNameRegex: str | None = Described(None, description="HotWax's spelling of file_name_regex")
-    importPath: str | None = Described(None, description="HotWax's spelling of import_path")
-    locationSeqId: str | None = Described(None, description="HotWax's spelling of location_seq_id")
-    scheduleNow: bool | None = Described(None, description="HotWax's spelling of schedule_now")
-    configID: str | None = Described(None, description="HotWax's other spelling of config_id")
-    importpath: str | None = Described(None, description="HotWax's other spelling of import_path")
-    idType: str | None = Described(None, description="HotWax's spelling of id_type")
+    paths: list[str] = Field([], description="exactly these files, relative to SFTP_ROOT; empty: every ready file")
+    configId: str | None = Field(None, description="HotWax's spelling of config_id")
+    propertyResource: str | None = Field(None, description="HotWax's spelling of property_resource")
+    remoteFilename: str | None = Field(None, description="HotWax's spelling of remote_filename")
+    fileNameRegex: str | None = Field(None, description="HotWax's spelling of file_name_regex")
+    importPath: str | None = Field(None, description="HotWax's spelling of import_path")
+    locationSeqId: str | None = Field(None, description="HotWax's spelling of location_seq_id")
+    scheduleNow: bool | None = Field(None, description="HotWax's spelling of schedule_now")
+    configID: str | None = Field(None, description="HotWax's other spelling of config_id")
+    importpath: str | None = Field(None, description="HotWax's other spelling of import_path")
+    idType: str | None = Field(None, description="HotWax's spelling of id_type")
 
     def parameters(self) -> dict[str, str | None]:
         """What reading the rows depends on; it is kept with the file, since they may be read by a later run."""

@@ -1,7 +1,6 @@
 """The queue of landed files (HotWax's MDM): each pending file is read, its good rows go to their table, its bad rows to
 `data_manager_error`, in one transaction with the file's new status. Posting to the ledger is a later stage."""
 
-import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -98,7 +97,7 @@ where log_id in (
 
 def _held(source: Source, warehouse: Warehouse) -> dict[str, str]:
     """The paths of a run that are those of held files, which then go on and act at their own time: {as kept: as named}."""
-    paths = {posixpath.normpath(path.lstrip("/")): path for path in source.paths}
+    paths = {settings.remote_path(path): path for path in source.paths}
     with warehouse.transaction() as connection:
         found = connection.execute(
             "select distinct remote_path from data_manager_log "

@@ -24,7 +24,7 @@ from hotwax_inventory.resources import Warehouse, require_free_disk
 FLAGS = ("y", "yes", "true", "1", "n", "no", "false", "0")
 
 
-class ReferenceError(ValueError):
+class BadReference(ValueError):
     """A reference file has something wrong with it; the message says file, line, column and reason."""
 
 
@@ -296,7 +296,7 @@ def reference(
     """Load every reference file in one transaction, match the items of the shops anew, and make each shop a partition; whichever
     of the tables was asked for.
 
-    Raises ReferenceError, with nothing changed, when a file has anything wrong with it; DiskNearlyFull."""
+    Raises BadReference, with nothing changed, when a file has anything wrong with it; DiskNearlyFull."""
     require_free_disk()
     state = files_state()
     with warehouse.transaction() as connection, settings.temporary_folder() as scratch:
@@ -341,7 +341,7 @@ def files_state() -> str:
 
 
 def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    """Replace a table by the rows of its CSV; an optional file that is not there has none. Raises ReferenceError."""
+    """Replace a table by the rows of its CSV; an optional file that is not there has none. Raises BadReference."""
     path = folder / file.name
     if not path.exists() and file.is_optional:
         names = ", ".join(f"null::varchar as {name}" for name in file.columns)
@@ -364,14 +364,14 @@ def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duck
 
 def _text(file: ReferenceFile, path: Path, scratch: Path, connection: duckdb.DuckDBPyConnection) -> Text:
     if not path.exists():
-        raise ReferenceError(f"{path} is missing. The previous reference stays in force.")
+        raise BadReference(f"{path} is missing. The previous reference stays in force.")
     try:
         text = read_text(path, scratch, connection)
     except BadFile as error:
-        raise ReferenceError(f"{path}: {error} The previous reference stays in force.") from error
+        raise BadReference(f"{path}: {error} The previous reference stays in force.") from error
     missing = [column for column in file.columns if column not in text.header]
     if missing:
-        raise ReferenceError(
+        raise BadReference(
             f"{path}, line {text.header_line}: column {', '.join(missing)} is missing (found: {', '.join(text.header)}). "
             "The previous reference stays in force."
         )
@@ -407,7 +407,7 @@ def _check(file: ReferenceFile, connection: duckdb.DuckDBPyConnection) -> None:
         if found:
             line_number, value = found[0]
             shown = "" if value is None else f" {json.dumps(str(value)[:100], ensure_ascii=False)}"
-            raise ReferenceError(
+            raise BadReference(
                 f"{file.name}, line {line_number}, column {rule.column}:{shown} {rule.reason}. "
                 "The previous reference stays in force."
             )

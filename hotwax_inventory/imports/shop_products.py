@@ -37,6 +37,21 @@ select product_id, shopify_inventory_item_id, 'csv'
 from stated
 """
 
+# Of what the shop's last read shows, the levels that are ours: a share of them that is about to change is looked at.
+MAPPED = """
+update shopify_bulk_read
+set mapped_count = (
+    select count(*)
+    from shopify_inventory_level as l
+    where l.shop_id = $shop_id
+        and l.tracked
+        and l.available is not null
+        and l.shopify_inventory_item_id in (select shopify_inventory_item_id from shopify_shop_product where shop_id = $shop_id)
+        and l.shopify_location_id in (select shopify_location_id from shopify_shop_location where shop_id = $shop_id)
+)
+where shop_id = $shop_id
+"""
+
 # The items of `{products}` in all shops count as moved, where no row of the products themselves can say so.
 ITEMS_MOVED = """
 update shopify_shop_product
@@ -92,7 +107,7 @@ order by reason
     group_name="imports",
     kinds={"duckdb"},
     partitions_def=SHOPS,
-    deps=["shopify_inventory_level", "product"],
+    deps=["shopify_inventory_level", "shopify_shop", "product"],
     metadata=tables.SHOPIFY_SHOP_PRODUCT.metadata,
     check_specs=[UNMATCHED_CHECK],
 )
@@ -159,3 +174,4 @@ def match_products(shop_id: str, connection: duckdb.DuckDBPyConnection) -> None:
         """,
         values,
     )
+    connection.execute(MAPPED, values)

@@ -45,6 +45,7 @@ class Read:
     completed_at: datetime
     object_count: int
     level_count: int
+    mapped_count: int
     size_bytes: int
 
 
@@ -57,8 +58,8 @@ def was_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> bool:
 def last_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Read:
     """The read that the shop's snapshot comes from. Raises NothingRead."""
     found = connection.execute(
-        "select bulk_operation_id, started_at, completed_at, object_count, level_count, size_bytes "
-        "from shopify_bulk_read where shop_id = $shop_id",
+        "select bulk_operation_id, started_at, completed_at, object_count, level_count, coalesce(mapped_count, level_count), "
+        "size_bytes from shopify_bulk_read where shop_id = $shop_id",
         {"shop_id": shop_id},
     ).fetchall()
     if not found:
@@ -261,7 +262,7 @@ def load_levels(
     ).fetchall()[0][0]
     connection.execute(
         "insert into shopify_bulk_read values ($shop_id, $id, $asked, $started::timestamptz, $completed::timestamptz, $objects, "
-        "$levels, $size)",
+        "$levels, null, $size)",
         values
         | {
             "id": operation.id,

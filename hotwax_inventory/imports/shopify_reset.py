@@ -223,7 +223,14 @@ def work_reads(run_id: str, connection: duckdb.DuckDBPyConnection, log_id: int |
     group_name="imports",
     kinds={"duckdb"},
     partitions_def=SHOPS,
-    deps=["shopify_inventory_level", "shopify_shop_product", "shopify_shop", "shopify_shop_location"],
+    deps=[
+        "shopify_inventory_level",
+        "shopify_shop_product",
+        "shopify_shop",
+        "shopify_shop_location",
+        "product",
+        "facility",
+    ],
     metadata=tables.SHOPIFY_INVENTORY_RESET.metadata,
 )
 def shopify_inventory_reset(

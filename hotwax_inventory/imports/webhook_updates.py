@@ -345,7 +345,7 @@ order by disposition
 @dg.asset(
     group_name="imports",
     kinds={"shopify", "duckdb"},
-    deps=["webhook_inbox", "shopify_shop", "shopify_shop_location", "shopify_shop_product"],
+    deps=["webhook_inbox", "shopify_shop", "shopify_shop_location", "shopify_shop_product", "product", "facility"],
     metadata=tables.SHOPIFY_WEBHOOK_UPDATE.metadata,
     check_specs=[CHECK],
 )

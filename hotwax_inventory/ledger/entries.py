@@ -218,7 +218,7 @@ def _post(batch: list[Waiting], connection: duckdb.DuckDBPyConnection) -> list[P
     connection.execute(CLOSED)
     connection.execute(FINISHED)
     if any(file.reset_table for file in batch):
-        resets.cancel_held(connection)
+        resets.cancel_held("select log_id from posting", connection)
     rows = {file.log_id: file.rows for file in batch}
     posted = [Posted(log_id, rows[log_id], *did) for log_id, *did in connection.execute(POSTED).fetchall()]
     connection.execute(

@@ -152,7 +152,7 @@ def compute_kits(connection: duckdb.DuckDBPyConnection, *, include_all: bool) ->
 @dg.asset(
     group_name="ledger",
     kinds={"duckdb"},
-    deps=["inventory_item", "kit_component", "facility"],
+    deps=["inventory_item", "kit_component", "product", "facility"],
     metadata=tables.KIT_INVENTORY.metadata,
 )
 def kit_inventory(config: KitInventorySetup, warehouse: Warehouse) -> dg.MaterializeResult:

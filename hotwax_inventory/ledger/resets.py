@@ -7,8 +7,8 @@ from hotwax_inventory import settings, tables
 from hotwax_inventory.imports import shopify_reset
 from hotwax_inventory.imports.shopify_levels import DIFFERENT_PLACES, PLACES
 
-# From this share of all keys on, writing the whole state anew is cheaper than merging into it.
-REBUILD_SHARE = 5
+# From so many of all keys on, one in five, writing the whole state anew is cheaper than merging into it.
+REBUILD_ONE_IN = 5
 # A reset is not looked at as suspicious when it meets fewer keys with stock.
 FEWEST_STOCKED_KEYS = 1000
 
@@ -28,15 +28,15 @@ def choose_rows(table: str, connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"create or replace temp view reset_row as {TABLES[table]}")
 
 
-# What a reset would take to zero, of the keys that have something to sell at the facilities that it names; the last of several
-# rows of a key counts. Only rows as low as what is promised somewhere can do so, and they are few.
+# What a reset would take to zero, of the keys that have something to sell at the facilities that it names, those with a newer reset
+# among them: whether it is held does not depend on which came first. The last of several rows of a key counts. Only rows as low as
+# what is promised somewhere can do so, and they are few.
 ZEROED = """
 with stocked as (
     select
         product_id,
         facility_id,
-        available_to_promise_total - quantity_on_hand_total as gap,
-        coalesce(reset_at < (select effective_at from data_manager_log where log_id = $log_id), true) as is_older
+        available_to_promise_total - quantity_on_hand_total as gap
     from inventory_item
     where available_to_promise_total > 0
         and facility_id in (select distinct facility_id from reset_row where log_id = $log_id)
@@ -50,7 +50,7 @@ emptied as (
     select r.product_id, r.facility_id, max(r.line_number) as line_number
     from low as r
     join stocked as s on s.product_id = r.product_id and s.facility_id = r.facility_id
-    where s.is_older and r.quantity + if(r.reset_by = 'QOH', s.gap, 0) <= 0
+    where r.quantity + if(r.reset_by = 'QOH', s.gap, 0) <= 0
     group by r.product_id, r.facility_id
 ),
 filled as (
@@ -71,9 +71,13 @@ set status_id = 'held', message = $message
 where log_id = $log_id
 """
 
-# A held reset is of no use any more once a newer one has named all its facilities.
+# A held reset is of no use any more once a newer one has named all its facilities; {newer} are the ones to look at.
 CANCELLED = f"""
-with reset_row as ({" union all ".join(TABLES.values())})
+with named as materialized (
+    select distinct log_id, facility_id
+    from ({" union all ".join(TABLES.values())})
+    where log_id in ({{newer}}) or log_id in (select log_id from data_manager_log where status_id = 'held')
+)
 update data_manager_log as h
 set
     status_id = 'cancelled',
@@ -82,14 +86,15 @@ set
 from (
     select held.log_id as held_log_id, max(p.log_id) as log_id
     from data_manager_log as held
-    join posting as p
-        on (p.effective_at, p.file_name, p.modified_at) > (held.effective_at, held.file_name, held.remote_modified_at)
+    join data_manager_log as p
+        on (p.effective_at, p.file_name, p.remote_modified_at) > (held.effective_at, held.file_name, held.remote_modified_at)
     where held.status_id = 'held'
-        and exists (from reset_row as r where r.log_id = p.log_id)
+        and p.log_id in ({{newer}})
+        and exists (from named as n where n.log_id = p.log_id)
         and not exists (
-            select facility_id from reset_row as r where r.log_id = held.log_id
+            select facility_id from named as n where n.log_id = held.log_id
             except
-            select facility_id from reset_row as r where r.log_id = p.log_id
+            select facility_id from named as n where n.log_id = p.log_id
         )
     group by held.log_id
 ) as n
@@ -117,12 +122,15 @@ def held(log_id: int, connection: duckdb.DuckDBPyConnection) -> bool:
         "facilities cancels it."
     )
     connection.execute(HELD, {"log_id": log_id, "message": message})
+    cancel_held(
+        "select log_id from data_manager_log where status_id in ('finished', 'finished_with_errors')", connection
+    )
     return True
 
 
-def cancel_held(connection: duckdb.DuckDBPyConnection) -> None:
-    """Cancel the held resets of all whose facilities the files in `posting` have newer ones."""
-    connection.execute(CANCELLED)
+def cancel_held(newer: str, connection: duckdb.DuckDBPyConnection) -> None:
+    """Cancel the held resets all of whose facilities one of `newer`, posted files, has named since."""
+    connection.execute(CANCELLED.format(newer=newer))
 
 
 def note_repeated(connection: duckdb.DuckDBPyConnection) -> None:
@@ -336,7 +344,7 @@ def post_by_joins(rows: int, connection: duckdb.DuckDBPyConnection) -> bool:
     known, last_value = connection.execute(
         "select (select count(*) from inventory_item), last_value from sequence"
     ).fetchall()[0]
-    if rows * REBUILD_SHARE > known:
+    if rows * REBUILD_ONE_IN > known:
         connection.execute(tables.INVENTORY_ITEM.ddl("inventory_item_next"))
         connection.execute(REBUILD)
         connection.execute(ENTER.format(changes=REBUILT_AND_CHANGED), {"last_value": last_value})

@@ -9,7 +9,10 @@ from typing import Any
 import duckdb
 
 from hotwax_inventory.imports.quoting import sql_text
-from hotwax_inventory.shopify import MAX_UPLOAD_BYTES, error_code, errors_of
+from hotwax_inventory.shopify import MAX_CHANGES, MAX_UPLOAD_BYTES, error_code, errors_of
+
+# What a change takes of a line at most.
+MOST_CHANGE_BYTES = 250
 
 # An outcome that another round may still change.
 OPEN = ("stale", "retryable", "unknown")
@@ -171,8 +174,9 @@ def render_lines(namespace: str, document: str, changes_per_line: int, connectio
 
     A line's idempotency key comes from the namespace (run and shop) and the line's content."""
     connection.execute(PLACED, {"changes_per_line": changes_per_line})
-    # a line's length is kept in reserve
-    values = {"namespace": namespace, "document": document, "file_bytes": MAX_UPLOAD_BYTES - 250 * 250}
+    # the file that reaches this ends with its line
+    file_bytes = MAX_UPLOAD_BYTES - MAX_CHANGES * MOST_CHANGE_BYTES
+    values = {"namespace": namespace, "document": document, "file_bytes": file_bytes}
     connection.execute(LINES, values)
 
 

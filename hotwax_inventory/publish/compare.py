@@ -225,7 +225,7 @@ def make_delta(
     compare_levels(scope, since, IS_NEWS, connection, live, is_narrow=is_recent)
     connection.execute(CHANGE, {"shop_id": shop_id})
     connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
-    delta = _counted(scope, job, live, connection)
+    delta = _counted(scope, job, live, read.mapped_count, connection)
     if is_recent and live is not None:
         observed = Observation(None, live.read_at, live.upto_seq, delta.mapped_count)
         alarms = share_alarms(delta)
@@ -276,7 +276,9 @@ def _named(counts: dict[str, int]) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}
 
 
-def _counted(scope: Scope, job: str, live: Live | None, connection: duckdb.DuckDBPyConnection) -> Delta:
+def _counted(
+    scope: Scope, job: str, live: Live | None, mapped_count: int, connection: duckdb.DuckDBPyConnection
+) -> Delta:
     """The numbers of `compared` and `change`."""
     shop_id = scope.shop.shop_id
     compared, out_of_range = connection.execute(
@@ -287,9 +289,9 @@ def _counted(scope: Scope, job: str, live: Live | None, connection: duckdb.DuckD
         "count(*) filter (observed_quantity + delta <= 0 and observed_quantity > 0), "
         "count(*) filter (target_quantity < 0) from change"
     ).fetchall()[0]
-    sync_run_id, is_first, mapped = connection.execute(
-        "select coalesce(max(sync_run_id), 0) + 1, count(*) filter (shop_id = $shop_id and status_id = 'finished') = 0, "
-        "arg_max(level_count, sync_run_id) filter (shop_id = $shop_id and job <> $restock) from sync_run",
+    sync_run_id, is_first = connection.execute(
+        "select coalesce(max(sync_run_id), 0) + 1, "
+        "count(*) filter (shop_id = $shop_id and status_id = 'finished' and job <> $restock) = 0 from sync_run",
         {"shop_id": shop_id, "restock": RESTOCK},
     ).fetchall()[0]
     if live is None or job == HARD_SYNC:
@@ -302,10 +304,10 @@ def _counted(scope: Scope, job: str, live: Live | None, connection: duckdb.DuckD
     else:
         levels = len(live.asked)
         skipped = live.left_out | {"not_counted_by_shopify": levels - compared}
-    if job == HARD_SYNC or mapped is None:  # which a shop's first sync is, too: of all that there is
-        mapped = compared
     skipped = _named(skipped | {"out_of_range": out_of_range})
-    return Delta(sync_run_id, job, levels, compared, mapped, changes, units, zeroed, below_zero, is_first, skipped)
+    return Delta(
+        sync_run_id, job, levels, compared, mapped_count, changes, units, zeroed, below_zero, is_first, skipped
+    )
 
 
 def outbox_folder(delta: Delta) -> str | None:

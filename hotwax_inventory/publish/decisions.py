@@ -6,7 +6,7 @@ import duckdb
 from hotwax_inventory.publish.batch import FILE_NAME, IS_UNANSWERED, OPEN, PERMANENT_CODES, SAME_KEY_CODES, DeltaFile
 from hotwax_inventory.publish.manifest import add_files, sync_folder
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations, narrow
-from hotwax_inventory.shopify import MAX_IDS
+from hotwax_inventory.shopify import MAX_CHANGES
 
 # Shopify remembers a key for 24 hours; an hour less is certain.
 KEY_HOURS = 23
@@ -207,6 +207,6 @@ def decide(
         values,
     ).fetchall()[0]
     prefix = f"{sync_folder(scope.shop.shop_id, sync_run_id)}/again-{written}"
-    files = add_files(sync_run_id, run_id, prefix, MAX_IDS, connection)
+    files = add_files(sync_run_id, run_id, prefix, MAX_CHANGES, connection)
     connection.execute(REPLANNED, values | {"prefix": prefix})
     return files, connection.execute("select count(*) from change").fetchall()[0][0]

@@ -42,6 +42,7 @@ class RestockNotPublished(RuntimeError):
     name=UPLOAD,
     group_name="publish",
     kinds={"shopify", "graphql"},
+    # it reads ATP, too; but its moment does not wait until the views of it have been defined again
     deps=["shipment_receipt", "shopify_shop_product", "shopify_shop_location"],
     metadata=tables.SYNC_RUN.metadata,
     # before all that else comes after a receipt

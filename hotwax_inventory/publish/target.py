@@ -13,6 +13,7 @@ from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.ledger.kits import KITS
 from hotwax_inventory.run_config import HotwaxConfig, choice
 from hotwax_inventory.settings import LONGEST
+from hotwax_inventory.shopify import MAX_CHANGES
 
 # What Shopify takes as a quantity of a level (Shopify reference, section 10).
 MOST_UNITS = 1_000_000_000
@@ -59,7 +60,9 @@ class Publication(HotwaxConfig):
         description="shopify: bring levels to our number; last_published: send only what our number has moved since Shopify last "
         "confirmed it, so that sales which nobody has told us of stand",
     )
-    changes_per_line: int = Field(100, description="changes in one line of the delta file, 1 to 250", ge=1, le=250)
+    changes_per_line: int = Field(
+        100, description=f"changes in one line of the delta file, 1 to {MAX_CHANGES}", ge=1, le=MAX_CHANGES
+    )
     facilityGroupId: str | None = Field(None, description="HotWax's spelling of facility_group_id")
     facilityGroupID: str | None = Field(None, description="HotWax's other spelling of facility_group_id")
     shopifyFacilityGroupId: str | None = Field(None, description="HotWax's spelling of shopify_facility_group_id")

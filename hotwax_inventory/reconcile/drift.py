@@ -65,7 +65,15 @@ CHECKS = {
     group_name="reconcile",
     kinds={"duckdb"},
     partitions_def=SHOPS,
-    deps=["shopify_shop_product", "facility_atp", "online_atp", "hard_sync_upload", "recent_change_upload"],
+    deps=[
+        "shopify_inventory_level",
+        "shopify_shop_product",
+        "shopify_shop_location",
+        "facility_atp",
+        "online_atp",
+        "hard_sync_upload",
+        "recent_change_upload",
+    ],
     metadata=tables.INVENTORY_DRIFT.metadata,
     check_specs=[dg.AssetCheckSpec(name, asset="inventory_drift", description=said) for name, said in CHECKS.items()],
 )

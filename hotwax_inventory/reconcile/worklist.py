@@ -160,11 +160,15 @@ LIST = "select * from worklist order by kind, shop_id, name, facility_id"
     kinds={"duckdb", "view"},
     deps=[
         "data_manager_log",
+        "product",
+        "kit_component",
         "inventory_item",
+        "shopify_inventory_level",
         "shopify_shop_product",
         "facility_atp",
         "online_atp",
         "hard_sync_upload",
+        "recent_change_upload",
     ],
     metadata=tables.WORKLIST.metadata,
 )

@@ -57,7 +57,7 @@ select shop_id, shopify_inventory_item_id, shopify_location_id, available, 1, cu
 """,
     """
 insert into shopify_bulk_read
-select 'SHOP', 'gid://1', current_timestamp, current_timestamp, current_timestamp, 11 * $products, 10 * $products, 0
+select 'SHOP', 'gid://1', current_timestamp, current_timestamp, current_timestamp, 11 * $products, 10 * $products, 10 * $products, 0
 """,
     """
 insert into sync_run by name

@@ -5,6 +5,7 @@ import json
 import socketserver
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,6 +40,7 @@ class MailServer:
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.refuses = False
+        self.pause_seconds = 0.0
         self.messages: list[str] = []
         self.logins: list[tuple[str, str, bool]] = []
         mailbox = self
@@ -69,6 +71,7 @@ class MailServer:
                         while (part := lines.readline()) != b".\r\n":
                             text.append(part.decode())
                         mailbox.messages.append("".join(text))
+                    time.sleep(mailbox.pause_seconds)
                     self.request.sendall(f"{answer}\r\n".encode())
 
         self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
