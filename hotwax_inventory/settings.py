@@ -135,7 +135,7 @@ def shop(shop_id: str, shop_domain: str) -> ShopSettings:
     )
     if _is_simulated(prefix):
         addresses = simulator.ensure_running(home() / "simulator", reference_dir())
-        return ShopSettings(shop_id, f"{addresses.shopify_url}/{shop_id}", addresses.access_token, None, None)
+        return ShopSettings(shop_id, addresses.shop_url(shop_id), addresses.access_token, None, None)
     if not token and not (client_id and client_secret):
         raise SettingError(
             f"Shop {shop_id} has no credentials. Set {prefix}ACCESS_TOKEN, or both {prefix}CLIENT_ID and {prefix}CLIENT_SECRET."

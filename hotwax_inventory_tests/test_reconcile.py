@@ -303,8 +303,13 @@ def test_the_worklist_says_what_a_person_must_mend_and_a_spreadsheet_can_read_it
     stocked.simulator.faults.clear()
     for (sku, location), quantity in TARGETS.items():
         stocked.simulator.shops.set_available("SHOP", item(stocked, sku), location, quantity)
+    stocked.succeed("hard_sync", {"hard_sync_delta": {"shopify_facility_group_id": "FAC_GRP"}}, shop="SHOP")
+    refused = "select count(*) from worklist where kind = 'change_refused'"
+    stocked.succeed("report_worklist")
+    assert stocked.rows(refused) == [(6,)], "not every level was looked at"
     stocked.succeed("hard_sync", shop="SHOP")
-    assert stocked.rows("select name from worklist where kind = 'change_refused'") == [], "somebody has done it by hand"
+    stocked.succeed("report_worklist")
+    assert stocked.rows(refused) == [(0,)], "somebody has done it by hand"
 
 
 def test_stock_that_is_not_the_sum_of_its_entries_is_not_published(stocked: Place) -> None:

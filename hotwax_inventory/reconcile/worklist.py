@@ -138,6 +138,7 @@ where c.outcome in ('contested', 'permanent')
             and r.job = 'hard_sync'
             and r.status_id = 'finished'
             and json_extract_string(r.parameters, 'include_all')::boolean
+            and json_extract_string(r.parameters, 'shopify_facility_group_id') is null
     )
 """
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from filelock import FileLock
 
@@ -47,10 +48,14 @@ class Addresses:
         }
         for shop_id in shop_ids:
             name = re.sub(r"[^A-Z0-9]", "_", shop_id.upper())
-            variables[f"SHOPIFY_{name}_URL"] = f"{self.shopify_url}/{shop_id}"
+            variables[f"SHOPIFY_{name}_URL"] = self.shop_url(shop_id)
             variables[f"SHOPIFY_{name}_ACCESS_TOKEN"] = self.access_token
             variables[f"SHOPIFY_{name}_WEBHOOK_SECRET"] = self.webhook_secret
         return variables
+
+    def shop_url(self, shop_id: str) -> str:
+        """Where a shop's Admin API is."""
+        return f"{self.shopify_url}/{quote(shop_id, safe='')}"
 
     def text(self) -> str:
         """As simulator.json holds it."""

@@ -4,6 +4,7 @@ import json
 import secrets
 import uuid
 from pathlib import Path
+from urllib.parse import quote
 
 from hotwax_inventory.simulator.documents import Answer, Value
 from hotwax_inventory.simulator.graphql_values import Arguments
@@ -58,7 +59,7 @@ class Storage:
                 "insert into staged_upload values (?, ?, ?, ?)",
                 [parameters["key"], shop_id, json.dumps(parameters), self._shops.timestamp()],
             )
-        url = f"{self.base_url}/staged/{shop_id}/"
+        url = f"{self.base_url}/staged/{quote(shop_id, safe='')}/"
         listed = [
             {"__typename": "StagedUploadParameter", "name": name, "value": value} for name, value in parameters.items()
         ]
