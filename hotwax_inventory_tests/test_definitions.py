@@ -27,6 +27,7 @@ ORDER = (
     "layout",
     "progress",
     "plots",
+    "markdown",
     "sftp_errors",
     "sftp_login",
     "sftp",

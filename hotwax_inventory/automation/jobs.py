@@ -6,14 +6,10 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hotwax_inventory.files import inbox
-from hotwax_inventory.imports.bulk_imported_files import CHECK_SPECS as BULK_CHECKS
 from hotwax_inventory.imports.declaration import Import
-from hotwax_inventory.imports.feeds import FEEDS, IMPORTS
+from hotwax_inventory.imports.feeds import IMPORTS
 from hotwax_inventory.imports.reference import ASSETS
-from hotwax_inventory.imports.shop_products import UNMATCHED_CHECK
-from hotwax_inventory.imports.summary import check_specs
-from hotwax_inventory.publish.guards import GUARDS
-from hotwax_inventory.reconcile import drift
+from hotwax_inventory.reconcile import checks, freshness
 from hotwax_inventory.retention import clean_up
 
 # What every import runs on to, so that a file's rows are in the numbers when its run ends.
@@ -21,19 +17,9 @@ AFTER_IMPORT = ("inventory_item_detail", "inventory_item", "kit_inventory", "fac
 
 
 def _with_own_checks(*assets: str) -> dg.AssetSelection:
-    """The assets with the checks that they report themselves, without those that look at whole tables."""
-    own = {
-        **{asset: list(guards) for asset, guards in GUARDS.items()},
-        "inventory_item_detail": ["no_reset_is_held"],
-        "shopify_webhook_update": ["rows_accepted"],
-        "inventory_drift": list(drift.CHECKS),
-        "shopify_shop_product": [UNMATCHED_CHECK.name],
-        "shopify_webhook_subscription": ["subscription_was_there"],
-        "data_manager_log": [spec.name for spec in BULK_CHECKS],
-        **{feed.asset: [spec.name for spec in check_specs(feed.asset)] for feed in FEEDS},
-    }
-    keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset in assets for name in own.get(asset, ())]
-    return dg.AssetSelection.assets(*assets).without_checks() | dg.AssetSelection.checks(*keys)
+    """The assets with the checks that they report themselves, without those that look at whole tables or at clocks."""
+    others = [key for check in (*checks.CHECKS, *freshness.CHECKS) for key in check.check_keys]
+    return dg.AssetSelection.assets(*assets) - dg.AssetSelection.checks(*others)
 
 
 def _up_to_atp(*assets: str) -> dg.AssetSelection:

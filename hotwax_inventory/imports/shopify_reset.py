@@ -13,7 +13,7 @@ from pydantic import Field
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.shopify_levels import Read, last_read
 from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
-from hotwax_inventory.imports.summary import markdown_table
+from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.run_config import HotwaxConfig
 

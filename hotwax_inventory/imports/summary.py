@@ -1,11 +1,7 @@
 """What a run says of the files that it imported: metadata for the asset page, and checks that a person sees."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import dagster as dg
 import duckdb
@@ -14,13 +10,11 @@ from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports.accepting import Imported
 from hotwax_inventory.imports.declaration import Import, ImportFiles
 from hotwax_inventory.imports.queue import FeedRun, run_import
+from hotwax_inventory.markdown import MOST_CHARACTERS, MOST_LINES, markdown_table
 from hotwax_inventory.resources import Sftp, Warehouse
 from hotwax_inventory.tables import Table
 
-MOST_LINES = 20
 MOST_EXAMPLES = 3
-MOST_CHARACTERS = 200
-MARKUP = re.compile(r"[\\`*_<>\[\]|#~]")
 
 
 class FilesFailed(Exception):
@@ -216,53 +210,3 @@ def _refused(count: int, total: int, rows: Sequence[Sequence[Any]]) -> str:
         f"{count:,} of {total:,} rows were refused. First: {first}. They stand in data_manager_error and in the "
         "failed-records file beside the landed one: mend them there and put that file on SFTP."
     )
-
-
-def markdown_table(
-    names: Sequence[str], rows: Sequence[Sequence[object]], most_lines: int = MOST_LINES
-) -> dg.MarkdownMetadataValue:
-    """A bounded Markdown table, or the word none; what comes from files is shown as code, so that it cannot be markup."""
-    return dg.MetadataValue.md(table(names, rows, markdown_cell, most_lines) if rows else "none")
-
-
-def table(
-    names: Sequence[str], rows: Sequence[Sequence[object]], cell: Callable[[object], str], most_lines: int
-) -> str:
-    """A bounded Markdown table of values as `cell` renders them; with plain ones its columns are aligned, to be read as it is."""
-    lines = [[*names], *([cell(value) for value in row] for row in rows[:most_lines])]
-    is_aligned = cell is plain_cell
-    widths = [max(len(line[i]) for line in lines) if is_aligned else 0 for i in range(len(names))]
-    lines.insert(1, ["-" * max(3, width) for width in widths])
-    text = "\n".join(
-        "| " + " | ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)) + " |"
-        for line in lines
-    )
-    return text + (f"\n\n… and {len(rows) - most_lines:,} more" if len(rows) > most_lines else "")
-
-
-def plain_cell(value: object) -> str:
-    """A value as text for the terminal: one line, without control characters."""
-    match value:
-        case None:
-            return ""
-        case datetime():
-            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-        case UUID():
-            return str(value)[:8]
-    return "".join(c if c.isprintable() else " " for c in str(value))[:MOST_CHARACTERS]
-
-
-def markdown_text(text: str) -> str:
-    """A sentence with names from files as Markdown, in which they are no markup."""
-    return MARKUP.sub(r"\\\g<0>", text)
-
-
-def markdown_cell(value: object) -> str:
-    """A value as Markdown. What may come from files is shown as code, so that it cannot be markup; a run's id is a link."""
-    text = plain_cell(value)
-    match value:
-        case int() | float() | Decimal() | datetime():
-            return text
-        case UUID():
-            return f"[{text}](/runs/{value})"
-    return "`" + text.replace("`", "'").replace("|", "¦") + "`" if text else ""

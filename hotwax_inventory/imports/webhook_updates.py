@@ -11,7 +11,7 @@ import duckdb
 from hotwax_inventory import settings, tables
 from hotwax_inventory.files import inbox
 from hotwax_inventory.imports.identify import MOMENT, MOST_UNITS, UNITS
-from hotwax_inventory.imports.summary import MOST_LINES, markdown_table
+from hotwax_inventory.markdown import MOST_LINES, markdown_table
 from hotwax_inventory.resources import Warehouse, require_free_disk
 
 CHECK = dg.AssetCheckSpec("rows_accepted", asset="shopify_webhook_update", description="No update was refused.")

@@ -12,9 +12,10 @@ import duckdb
 from hotwax_inventory import settings, tables
 from hotwax_inventory.files import inbox
 from hotwax_inventory.imports.feeds import IMPORTS
-from hotwax_inventory.imports.summary import LOG_VERSION, asked_for, files_of_the_last_day, markdown_table
+from hotwax_inventory.imports.summary import LOG_VERSION, asked_for, files_of_the_last_day
 from hotwax_inventory.ledger import resets
 from hotwax_inventory.ledger.fold import apply_events
+from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.progress import Progress, Seconds
 from hotwax_inventory.resources import Warehouse, require_free_disk, transaction
 

@@ -16,8 +16,8 @@ import duckdb
 from pydantic import Field
 
 from hotwax_inventory import settings, tables
-from hotwax_inventory.imports.summary import markdown_table
 from hotwax_inventory.ledger.fold import apply_events
+from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.run_config import HotwaxConfig, choice
 

@@ -13,7 +13,7 @@ from hotwax_inventory import tables
 from hotwax_inventory.imports.shop_products import match_products
 from hotwax_inventory.imports.shopify_levels import read_shop, was_read
 from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
-from hotwax_inventory.imports.summary import markdown_table
+from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.plots import bar_chart
 from hotwax_inventory.progress import Seconds
 from hotwax_inventory.publish.compare import ToRead, levels_to_read, make_delta, outbox_folder, read_live

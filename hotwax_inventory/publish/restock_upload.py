@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import dagster as dg
 
 from hotwax_inventory import tables
-from hotwax_inventory.imports.summary import markdown_table
+from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.publish.compare import levels_to_read, read_live
 from hotwax_inventory.publish.guards import require_standing
 from hotwax_inventory.publish.launch import UPLOAD, Launcher, plan, restock_scopes

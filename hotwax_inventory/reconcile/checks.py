@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from hotwax_inventory import tables
-from hotwax_inventory.imports.summary import FilesFailed, markdown_table
+from hotwax_inventory.imports.summary import FilesFailed
 from hotwax_inventory.ledger.sums import offenders
+from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.resources import Warehouse
 
 

@@ -7,7 +7,7 @@ import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
-from hotwax_inventory.imports.summary import MOST_LINES, markdown_table
+from hotwax_inventory.markdown import MOST_LINES, markdown_table
 from hotwax_inventory.plots import bar_chart
 from hotwax_inventory.publish.manifest import scope_of
 from hotwax_inventory.publish.target import Publication, Scope

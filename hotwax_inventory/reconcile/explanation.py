@@ -4,7 +4,7 @@ shop and what Shopify answered and showed; for now, or as it was at a moment.
 `python -m hotwax_inventory.reconcile.explanation SKU [FACILITY] [AT]` (make explain) says the same in the terminal."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ import duckdb
 from pydantic import Field
 
 from hotwax_inventory import settings, tables
-from hotwax_inventory.imports.summary import markdown_cell, markdown_text, plain_cell, table
+from hotwax_inventory.markdown import markdown_cell, markdown_text, plain_cell, table
 from hotwax_inventory.publish.target import narrow
 from hotwax_inventory.reconcile import provenance, terms
 from hotwax_inventory.reconcile.export import write_csv
@@ -59,9 +59,9 @@ class Explanation:
     # what every row says, since it was asked for
     given: frozenset[object]
 
-    def render(self, cell: Callable[[object], str], text: Callable[[str], str] = str) -> str:
-        """The whole as Markdown, with values as `cell` and sentences as `text` renders them. Columns that say nothing are left
-        out."""
+    def render(self, *, is_page: bool) -> str:
+        """The whole as Markdown, for an asset's page, or to be read as it is. Columns that say nothing are left out."""
+        cell, text = (markdown_cell, markdown_text) if is_page else (plain_cell, str)
         parts = [f"# {text(self.title)}", text(self.sentence)]
         for question, rows in self.answers.items():
             if rows:
@@ -69,7 +69,8 @@ class Explanation:
                 told = [
                     i for i in range(len(names)) if any(row[i] is not None and row[i] not in self.given for row in rows)
                 ]
-                shown = table([names[i] for i in told], [[row[i] for i in told] for row in rows], cell, MOST_ROWS)
+                values = [[row[i] for i in told] for row in rows]
+                shown = table([names[i] for i in told], values, cell, MOST_ROWS, is_aligned=not is_page)
                 parts += [f"## {question.title}", question.meaning, shown]
             elif question.if_empty:
                 parts += [f"## {question.title}", question.if_empty]
@@ -247,7 +248,7 @@ def inventory_explanation(config: ExplainLevel, warehouse: Warehouse) -> dg.Mate
     return dg.MaterializeResult(
         metadata={
             "asked": found.title,
-            "explanation": dg.MetadataValue.md(found.render(markdown_cell, markdown_text)),
+            "explanation": dg.MetadataValue.md(found.render(is_page=True)),
             "ledger_csv": dg.MetadataValue.path(str(found.ledger_csv)),
             "dagster/row_count": found.numbers["ledger_entries"],
             **found.numbers,
@@ -264,7 +265,7 @@ def main() -> int:
     except (NotKnown, NotAMoment, WarehouseBusy) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(found.render(plain_cell) + "\n")
+    sys.stdout.write(found.render(is_page=False) + "\n")
     return 0
 
 

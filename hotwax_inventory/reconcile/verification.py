@@ -4,7 +4,7 @@ import dagster as dg
 
 from hotwax_inventory import tables
 from hotwax_inventory.imports.shops import SHOPS, find_shop
-from hotwax_inventory.imports.summary import markdown_table
+from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.publish.batch import load_shown
 from hotwax_inventory.resources import Shopify, Warehouse
 

@@ -5,8 +5,8 @@ import duckdb
 
 from hotwax_inventory import tables
 from hotwax_inventory.imports.shop_products import UNMATCHED_ITEM
-from hotwax_inventory.imports.summary import MOST_LINES, markdown_table
 from hotwax_inventory.ledger.atp import create_views
+from hotwax_inventory.markdown import MOST_LINES, markdown_table
 from hotwax_inventory.reconcile.export import write_csv
 from hotwax_inventory.resources import Warehouse
 
