@@ -194,10 +194,12 @@ def webhook_port(default: str) -> str:
 
 
 def sftp_stable_seconds() -> int:
+    """For how long a remote file must not have changed before it is taken."""
     return _integer(os.environ, "SFTP_STABLE_SECONDS", 30, highest=LONGEST)
 
 
 def shopify_api_version() -> str:
+    """The version of Shopify's Admin API that every request asks for."""
     version = os.environ.get("SHOPIFY_API_VERSION") or "2026-10"
     if not re.fullmatch(r"\d{4}-\d{2}|unstable", version):
         raise SettingError(f"SHOPIFY_API_VERSION takes a version such as 2026-10 (it is {version!r}).")
@@ -205,22 +207,27 @@ def shopify_api_version() -> str:
 
 
 def shopify_deadline_seconds() -> int:
+    """For how long one request to Shopify is tried again."""
     return _integer(os.environ, "SHOPIFY_DEADLINE_SECONDS", 120, lowest=1, highest=LONGEST)
 
 
 def direct_push_limit() -> int:
+    """Up to how many changes are sent by direct mutations; more go by bulk operation."""
     return _integer(os.environ, "DIRECT_PUSH_LIMIT", 1000)
 
 
 def sync_max_changed_percent() -> int:
+    """The share of a shop's mapped levels, in percent, that a delta may change without being approved."""
     return _integer(os.environ, "SYNC_MAX_CHANGED_PERCENT", 30)
 
 
 def sync_max_zeroed_percent() -> int:
+    """The share of a shop's mapped levels, in percent, that a delta may take to zero without being approved."""
     return _integer(os.environ, "SYNC_MAX_ZEROED_PERCENT", 5)
 
 
 def sync_max_snapshot_minutes() -> int:
+    """How old the read may be that a hard sync compares with."""
     return _integer(os.environ, "SYNC_MAX_SNAPSHOT_MINUTES", 240, lowest=1, highest=LONGEST)
 
 
@@ -245,26 +252,32 @@ def oversold_max_levels() -> int:
 
 
 def reset_rows_keep_days() -> int:
+    """For how many days the rows of resets stay that made no entry."""
     return _keep_days("RESET_ROWS_KEEP_DAYS", 7)
 
 
 def landing_keep_days() -> int:
+    """For how many days landed files stay."""
     return _keep_days("LANDING_KEEP_DAYS", 30)
 
 
 def outbox_keep_days() -> int:
+    """For how many days delta files stay."""
     return _keep_days("OUTBOX_KEEP_DAYS", 30)
 
 
 def dagster_runs_keep_days() -> int:
+    """For how many days Dagster's runs stay."""
     return _keep_days("DAGSTER_RUNS_KEEP_DAYS", 90, lowest=1)
 
 
 def disk_min_free_mb() -> int:
+    """How many MB of the disk a run leaves free."""
     return _integer(os.environ, "DISK_MIN_FREE_MB", 500)
 
 
 def reset_max_zeroed_percent() -> int:
+    """The share of the keys with stock, in percent, that a reset may take to zero without being approved."""
     return _integer(os.environ, "RESET_MAX_ZEROED_PERCENT", 50)
 
 
@@ -277,6 +290,7 @@ def restock_time_zone() -> str:
 
 
 def restock_lead_seconds() -> int:
+    """How many seconds before its moment the run of a restock begins."""
     return _integer(os.environ, "RESTOCK_LEAD_SECONDS", 90, highest=LONGEST)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from hotwax_inventory import shopify, shopify_documents
 from hotwax_inventory.definitions import defs
-from hotwax_inventory.publish.batch import LineOutcome, classify
+from hotwax_inventory.publish.batch import LineOutcome, Outcome, classify
 from hotwax_inventory.resources import Shopify, Warehouse, WarehouseBusy
 from hotwax_inventory.settings import ShopSettings
 from hotwax_inventory.simulator.faults import Fault
@@ -599,4 +599,5 @@ def test_an_unknown_group_and_a_shop_of_another_master_are_said_in_words(stocked
 def test_an_answer_to_a_line_means_what_is_certain_of_it(
     answer: dict[str, Any], expected: tuple[str, str | None, tuple[int, ...]]
 ) -> None:
-    assert classify(7, answer) == LineOutcome(7, *expected)
+    outcome, code, rows = expected
+    assert classify(7, answer) == LineOutcome(7, Outcome(outcome), code, rows)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,23 @@ from hotwax_inventory.shopify import MAX_CHANGES, MAX_UPLOAD_BYTES, error_code, 
 # What a change takes of a line at most.
 MOST_CHANGE_BYTES = 250
 
+
+class Outcome(StrEnum):
+    """What has become of a change (design section 9); empty while it was not sent."""
+
+    APPLIED = "applied"
+    NO_OP = "no_op"
+    STALE = "stale"
+    PERMANENT = "permanent"
+    RETRYABLE = "retryable"
+    UNKNOWN = "unknown"
+    CONTESTED = "contested"
+
+
 # An outcome that another round may still change.
-OPEN = ("stale", "retryable", "unknown")
+OPEN = (Outcome.STALE, Outcome.RETRYABLE, Outcome.UNKNOWN)
 # Codes of ours for an unknown outcome that Shopify has said nothing of, in SQL: the change may have been made.
 IS_UNANSWERED = "regexp_matches(error_code, '^NO_(ANSWER|PAYLOAD|RESULT)')"
-APPLIED, NO_OP, STALE, PERMANENT, RETRYABLE, UNKNOWN = "applied", "no_op", "stale", "permanent", "retryable", "unknown"
 
 STALE_MESSAGE = "The changeFromQuantity argument no longer matches the persisted quantity."
 STALE_CODES = frozenset({"CHANGE_FROM_QUANTITY_STALE", "COMPARE_QUANTITY_STALE"})
@@ -203,7 +216,7 @@ class LineOutcome:
     that it refuses."""
 
     line_number: int
-    outcome: str
+    outcome: Outcome
     code: str | None = None
     rows: tuple[int, ...] = ()
 
@@ -246,26 +259,30 @@ def classify(line_number: int, answer: dict[str, Any]) -> LineOutcome:
     if not errors and isinstance(payload, dict) and isinstance(payload.get("userErrors"), list):
         errors = errors_of(payload, "userErrors")
         if not errors:
-            return LineOutcome(line_number, APPLIED if payload.get("inventoryAdjustmentGroup") else NO_OP)
+            return LineOutcome(
+                line_number, Outcome.APPLIED if payload.get("inventoryAdjustmentGroup") else Outcome.NO_OP
+            )
         is_refused = True
     if not errors:
-        return LineOutcome(line_number, UNKNOWN, "NO_PAYLOAD")
+        return LineOutcome(line_number, Outcome.UNKNOWN, "NO_PAYLOAD")
     kinds = [_kind(error) for error in errors]
     shown = error_code(errors[0]) or str(errors[0].get("message", ""))[:200]
-    kind = next((kind for kind in (STALE, UNKNOWN, RETRYABLE) if kind in kinds), PERMANENT)
-    if kind == UNKNOWN and not is_refused:
-        return LineOutcome(line_number, UNKNOWN, f"NO_PAYLOAD {shown}")
-    rows = {row for error in errors for row in _rows(error)} if kind in (UNKNOWN, PERMANENT) else ()
+    kind = next(
+        (kind for kind in (Outcome.STALE, Outcome.UNKNOWN, Outcome.RETRYABLE) if kind in kinds), Outcome.PERMANENT
+    )
+    if kind == Outcome.UNKNOWN and not is_refused:
+        return LineOutcome(line_number, Outcome.UNKNOWN, f"NO_PAYLOAD {shown}")
+    rows = {row for error in errors for row in _rows(error)} if kind in (Outcome.UNKNOWN, Outcome.PERMANENT) else ()
     return LineOutcome(line_number, kind, shown, tuple(sorted(rows)))
 
 
-def _kind(error: dict[str, Any]) -> str:
+def _kind(error: dict[str, Any]) -> Outcome:
     code = error_code(error)
     if code in STALE_CODES or error.get("message") == STALE_MESSAGE:
-        return STALE
+        return Outcome.STALE
     if code in RETRYABLE_CODES:
-        return RETRYABLE
-    return PERMANENT if code in PERMANENT_CODES else UNKNOWN
+        return Outcome.RETRYABLE
+    return Outcome.PERMANENT if code in PERMANENT_CODES else Outcome.UNKNOWN
 
 
 def _rows(error: dict[str, Any]) -> Iterable[int]:

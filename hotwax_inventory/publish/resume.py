@@ -8,7 +8,7 @@ from datetime import timedelta
 import dagster as dg
 import duckdb
 
-from hotwax_inventory.publish.batch import OPEN
+from hotwax_inventory.publish.batch import OPEN, Outcome
 from hotwax_inventory.publish.manifest import RESTOCK, Delta, scope_of
 from hotwax_inventory.publish.sending import Sender, bulk_document, store_operation
 from hotwax_inventory.publish.settling import settle
@@ -176,7 +176,7 @@ def _close(sync_run_id: int, status_if_open: str, warehouse: Warehouse) -> Count
         connection.execute(
             FORGOTTEN, {"sync_run_id": sync_run_id, "is_given_up": not is_final and status_if_open == "abandoned"}
         )
-        if counts["contested"]:
+        if counts[Outcome.CONTESTED]:
             connection.execute(CONTESTED, {"sync_run_id": sync_run_id})
             connection.execute("update sequence set last_value = last_value + 1")
         if is_final:

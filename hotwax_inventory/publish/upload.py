@@ -12,7 +12,7 @@ from pydantic import Field
 from hotwax_inventory import tables
 from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
 from hotwax_inventory.progress import Seconds
-from hotwax_inventory.publish.batch import APPLIED, NO_OP, PERMANENT
+from hotwax_inventory.publish.batch import Outcome
 from hotwax_inventory.publish.delta import require_written, runs_too
 from hotwax_inventory.publish.guards import age_alarm, require_standing
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, claim
@@ -102,7 +102,7 @@ def _upload(
             with warehouse.transaction() as connection:
                 claim(sync_run_id, context.run, bool(alarm), connection)
             counts = send(sync_run_id, warehouse, client)
-    confirmed = counts[APPLIED] + counts[NO_OP]
+    confirmed = counts[Outcome.APPLIED] + counts[Outcome.NO_OP]
     if confirmed != counts.total():
         raise NotConfirmed(_complaint(shop, sync_run_id, counts, job, warehouse))
     return dg.MaterializeResult(
@@ -188,6 +188,6 @@ def _complaint(shop: Shop, sync_run_id: int, counts: Counter[str], job: str, war
 
 
 def _how_on(counts: Counter[str], job: str) -> str:
-    if counts[PERMANENT]:
+    if counts[Outcome.PERMANENT]:
         return "Mend in Shopify what is refused, then run hard_sync: it looks at every level and sends what is still different."
     return f"Run {job} again: it looks at Shopify anew and sends what is still different."
