@@ -1,4 +1,4 @@
-"""SFTP over paramiko: list, fetch, archive."""
+"""SFTP over paramiko: list, fetch, archive; and put, for the demo."""
 
 import contextlib
 import hashlib

@@ -178,7 +178,8 @@ def _nothing_moved(asset: str, asked: ToRead) -> dg.MaterializeResult:
 
 
 def _nothing_made(asset: str, alarms: dict[str, str]) -> dg.MaterializeResult:
-    return dg.MaterializeResult(metadata={"changes": 0}, check_results=check_results(asset, alarms, {}))
+    counts = {"dagster/partition_row_count": 0, "changes": 0}
+    return dg.MaterializeResult(metadata=counts, check_results=check_results(asset, alarms, {}))
 
 
 def _preview(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:

@@ -101,6 +101,7 @@ def sync_verification(
             different = connection.execute(DIFFERENT, values).fetchall()
     return dg.MaterializeResult(
         metadata={
+            "dagster/partition_row_count": len(touched),
             "levels_touched": len(touched),
             "levels_equal": len(touched) - len(different),
             "levels_different": len(different),
