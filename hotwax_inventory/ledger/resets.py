@@ -130,7 +130,8 @@ def held(log_id: int, connection: duckdb.DuckDBPyConnection) -> bool:
 
 def cancel_held(newer: str, connection: duckdb.DuckDBPyConnection) -> None:
     """Cancel the held resets all of whose facilities one of `newer`, posted files, has named since."""
-    connection.execute(CANCELLED.format(newer=newer))
+    if connection.execute("select exists (from data_manager_log where status_id = 'held')").fetchall() == [(True,)]:
+        connection.execute(CANCELLED.format(newer=newer))
 
 
 def note_repeated(connection: duckdb.DuckDBPyConnection) -> None:
