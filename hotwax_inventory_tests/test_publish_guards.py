@@ -160,6 +160,16 @@ def test_too_many_levels_going_to_zero_are_held(synced: Place, monkeypatch: pyte
     assert shown(synced) == TARGETS
 
 
+def test_a_restock_is_not_a_shops_first_sync(synced: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "GUARDED_LEVELS", 1)
+    monkeypatch.setenv("SYNC_MAX_ZEROED_PERCENT", "100")
+    synced.rows("update sync_run set job = 'schedule_restock'")
+    for (sku, location), quantity in TARGETS.items():
+        synced.simulator.shops.set_available("SHOP", item(synced, sku), location, quantity + 5)
+    synced.succeed("hard_sync", shop="SHOP")
+    assert shown(synced) == TARGETS
+
+
 def test_a_shops_first_recent_sync_is_held_by_its_share_of_the_levels_that_are_ours(
     stocked: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
