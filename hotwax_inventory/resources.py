@@ -245,15 +245,15 @@ class Shopify(dg.ConfigurableResource):
         with closing(client):
             yield client
 
-    def hold_shop(self, shop_id: str, patience_seconds: float = -1) -> None:
-        """Wait until no other run publishes to the shop, and keep it so until this run ends.
+    def hold_shop(self, shop_id: str, patience_seconds: float = -1) -> bool:
+        """Wait until no other run publishes to the shop, and keep it so until this run ends. False: this run held it before.
 
         Raises ShopBusy when that takes longer than `patience_seconds`; below zero it takes as long as it takes."""
         # one for all threads of the run: whichever takes it, the end of the run gives it back
         path = settings.outbox() / f"{settings.file_name(shop_id)}.lock"
         lock = self._shops.setdefault(shop_id, FileLock(path, thread_local=False))
         if lock.is_locked:
-            return
+            return False
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -262,6 +262,11 @@ class Shopify(dg.ConfigurableResource):
                 lock.acquire(timeout=patience_seconds)
             except Timeout:
                 raise ShopBusy(f"Another run is publishing to shop {shop_id}.") from None
+        return True
+
+    def release_shop(self, shop_id: str) -> None:
+        """Let other runs publish to a shop before this one ends."""
+        self._shops.pop(shop_id).release(force=True)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         for lock in self._shops.values():

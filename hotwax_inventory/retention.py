@@ -2,6 +2,7 @@
 
 Rows of resets have a limit of their own, which `ledger.entries` keeps; failed-records files stay until somebody takes them."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -83,7 +84,7 @@ def remove_sent(warehouse: Warehouse, now: datetime) -> int:
     with warehouse.transaction() as connection:
         sent = connection.execute(SENT, {"ids": json.dumps(list(folders)), "before": before}).fetchall()
     for (sync_run_id,) in sent:
-        shutil.rmtree(folders[sync_run_id])
+        shutil.rmtree(folders[sync_run_id], ignore_errors=True)
     return len(sent)
 
 
@@ -125,7 +126,10 @@ def _shown_runs(instance: dg.DagsterInstance) -> set[str]:
 
 
 def _modified(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    """When a file was last written; now when another run has removed it in the meantime."""
+    with contextlib.suppress(FileNotFoundError):
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return datetime.now(UTC)
 
 
 @dg.op(description="Removes landed files, delta files and Dagster runs that are older than their settings say.")

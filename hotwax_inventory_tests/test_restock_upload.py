@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +100,12 @@ def schedule(seconds: float) -> None:
 
 def launch_in(seconds: float, patch: Callable[[Any, str, Any], None]) -> None:
     """Let the moment be so many seconds after the run has begun to look for what is due, however long its start takes."""
-    look = receiving.due_shipments
+    look, looks = receiving.due_shipments, count()
 
-    def scheduled_first(warehouse: Warehouse) -> Any:
-        schedule(seconds)
-        return look(warehouse)
+    def scheduled_first(warehouse: Warehouse, until: datetime) -> Any:
+        if next(looks) == 0:
+            schedule(seconds)
+        return look(warehouse, until)
 
     patch(receiving, "due_shipments", scheduled_first)
 
@@ -200,6 +202,33 @@ def test_a_run_that_waits_for_a_shop_holds_up_no_later_restock(place: Place) -> 
         until(lambda: isinstance(asked(), dg.RunRequest), "the next is asked for")
         assert run.is_alive()
     run.join()
+
+
+def test_a_restock_that_is_put_forward_while_a_run_waits_has_its_turn(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put(f"{RESTOCKS}/earlier.csv", f"{RESTOCK}TEE-S,7,2099-02-01T00:00:00Z,Broadway,STORE,Demo,Earlier\n")
+    place.succeed("import_scheduled_restock")
+    monkeypatch.setattr(receiving, "PREPARE_SECONDS", 0.5)
+    monkeypatch.setattr(receiving, "LOOK_SECONDS", 0.1)
+    look, looks = receiving.due_shipments, count()
+
+    def put_forward(warehouse: Warehouse, until: datetime) -> Any:
+        seconds = {0: ("Launch", 5), 1: ("Earlier", 1)}.get(next(looks))
+        if seconds:
+            place.rows(
+                "update shipment set scheduled_at = $at where name = $name",
+                at=datetime.now(UTC) + timedelta(seconds=seconds[1]),
+                name=seconds[0],
+            )
+        return look(warehouse, until)
+
+    monkeypatch.setattr(receiving, "due_shipments", put_forward)
+    materialised(place, JOB, "shipment_receipt")
+    received = "select name, scheduled_at, max(received_at) from shipment join shipment_receipt using (shipment_id) group by all"
+    found = {name: times for name, *times in place.rows(received)}
+    (earlier_at, earlier), (launch_at, launched) = found["Earlier"], found["Launch"]
+    assert earlier_at <= earlier < launch_at <= launched
 
 
 def test_a_restock_whose_moment_has_passed_is_late_but_done(place: Place) -> None:
@@ -300,6 +329,31 @@ def received_levels(place: Place, shop: str) -> dict[Level, int]:
         for sku, location in LAUNCHED
         if location != 7281
     }
+
+
+def test_a_shop_is_given_back_while_the_run_waits_for_another(more_shops: Place) -> None:
+    schedule(-3600)
+    materialised(more_shops, JOB, "shipment_receipt")
+    locks = {
+        shop: FileLock(more_shops.home / "outbox" / f"{shop}.lock", thread_local=False) for shop in ("SHOP", "OUTLET")
+    }
+    locks["OUTLET"].acquire()
+
+    def publish_to_the_other() -> None:
+        try:
+            until(lambda: shown(more_shops) == LAUNCHED, "the shop that nobody keeps shows it")
+            locks["SHOP"].acquire(timeout=60)
+        finally:
+            locks["OUTLET"].release()
+
+    other = threading.Thread(target=publish_to_the_other)
+    other.start()
+    result = publish_alone(more_shops)
+    other.join()
+    assert result.success
+    assert locks["SHOP"].is_locked
+    locks["SHOP"].release()
+    assert received_levels(more_shops, "OUTLET") == received_levels(more_shops, "SHOP")
 
 
 def test_a_shop_that_fails_neither_stops_nor_delays_another(more_shops: Place, monkeypatch: pytest.MonkeyPatch) -> None:

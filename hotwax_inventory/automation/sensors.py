@@ -16,7 +16,7 @@ from hotwax_inventory.files.looking import Source, look_at
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports.feeds import FEEDS
 from hotwax_inventory.imports.reference import files_state
-from hotwax_inventory.ledger.receiving import due_shipments
+from hotwax_inventory.ledger.receiving import due_shipments, lead_ends_at
 from hotwax_inventory.resources import Sftp, Warehouse, WarehouseBusy
 from hotwax_inventory.sftp_errors import SftpUnavailable
 
@@ -141,7 +141,7 @@ def schedule_restock_due(context: dg.SensorEvaluationContext) -> dg.RunRequest |
     if not warehouse.path.exists():
         return dg.SkipReason("There is no warehouse yet.")
     try:
-        due = due_shipments(warehouse)
+        due = due_shipments(warehouse, lead_ends_at())
     except WarehouseBusy:
         return dg.SkipReason("The warehouse is busy; restocks are looked for at the next tick.")
     if not due:

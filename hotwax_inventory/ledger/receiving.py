@@ -4,7 +4,7 @@ A restock is received at its time, by the run that `schedule_restock_due` starts
 says so. Publishing is a later stage's matter, and its failure never takes anything back."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
@@ -22,6 +22,8 @@ from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.run_config import HotwaxConfig, choice
 
 LONGEST_SLEEP_SECONDS = 1.0
+# A moment is prepared for so long before it; until then a run looks every so often for one that comes before.
+PREPARE_SECONDS, LOOK_SECONDS = 30.0, 5.0
 
 
 class ReceivingRefused(ValueError):
@@ -103,9 +105,13 @@ order by scheduled_at, shipment_id
 """
 
 
-def due_shipments(warehouse: Warehouse) -> list[tuple[str, datetime]]:
-    """The restocks that are to be received now or within RESTOCK_LEAD_SECONDS, with their times."""
-    until = datetime.now(UTC) + timedelta(seconds=settings.restock_lead_seconds())
+def lead_ends_at() -> datetime:
+    """Up to when what is due counts as due now: RESTOCK_LEAD_SECONDS from now."""
+    return datetime.now(UTC) + timedelta(seconds=settings.restock_lead_seconds())
+
+
+def due_shipments(warehouse: Warehouse, until: datetime) -> list[tuple[str, datetime]]:
+    """The restocks that are to be received by then, with their times."""
     with warehouse.transaction() as connection:
         return connection.execute(DUE, {"until": until}).fetchall()
 
@@ -244,7 +250,7 @@ def _receive_due(config: ScheduleRestock, run: dg.DagsterRun, receiver: Receiver
     """Receive each restock that is due, or will be within RESTOCK_LEAD_SECONDS, at its time."""
     items = 0
     left = config.limit
-    for moment in sorted({scheduled_at for _, scheduled_at in due_shipments(warehouse)}):
+    for moment in _moments(warehouse):
         received = receiver.receive_at(moment, partial(_receive_until, moment, left), run, warehouse)
         items += received
         if left is not None:
@@ -252,6 +258,19 @@ def _receive_due(config: ScheduleRestock, run: dg.DagsterRun, receiver: Receiver
             if left <= 0:
                 break
     return items
+
+
+def _moments(warehouse: Warehouse) -> Iterator[datetime]:
+    """The times at which restocks are due now or within RESTOCK_LEAD_SECONDS, each when it is time to prepare for it: one that is
+    stated, or put forward, while this waits has its turn."""
+    until, had = lead_ends_at(), set[datetime]()
+    while due := {scheduled_at for _, scheduled_at in due_shipments(warehouse, until)} - had:
+        moment = min(due)
+        if seconds_until(moment) > PREPARE_SECONDS:
+            time.sleep(LOOK_SECONDS)
+            continue
+        had.add(moment)
+        yield moment
 
 
 def _receive_until(moment: datetime, limit: int | None, connection: duckdb.DuckDBPyConnection) -> int:

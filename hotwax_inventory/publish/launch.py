@@ -57,6 +57,7 @@ class Launcher(Receiver):
     _clients: ExitStack = PrivateAttr(default_factory=ExitStack)
     _preparing: dict[str, Future[Ready | None]] = PrivateAttr(default_factory=dict)
     _sending: dict[str, Future[Counter[str]]] = PrivateAttr(default_factory=dict)
+    _held: set[str] = PrivateAttr(default_factory=set)
 
     def receive_at(self, moment: datetime, receipt: Receipt, run: dg.DagsterRun, warehouse: Warehouse) -> int:
         if seconds_until(moment) < LATE_SECONDS or not runs_too(run, UPLOAD):
@@ -75,6 +76,18 @@ class Launcher(Receiver):
             # the stock comes at its moment, whatever keeps a delta from being made; `restock_upload` meets that again
             dg.get_dagster_logger().warning(f"The restock is received without being published: {error}")
             return super().receive_at(moment, receipt, run, warehouse)
+
+    def hold(self, shop_id: str, patience_seconds: float = -1) -> None:
+        """Keep other runs from publishing to a shop, until it is given back. Raises ShopBusy."""
+        if self.shopify.hold_shop(shop_id, patience_seconds):
+            self._held.add(shop_id)
+
+    def give_back(self, shop_id: str) -> None:
+        """Let others publish to a shop again, unless this run held it for something else before: a run that kept one shop while it
+        waits for another, and one that does so the other way round, would wait for ever."""
+        if shop_id in self._held:
+            self._held.remove(shop_id)
+            self.shopify.release_shop(shop_id)
 
     def ended(self, shop_id: str) -> None:
         """Wait for what was begun for a shop. Raises what has kept its lines from being answered."""
@@ -95,7 +108,7 @@ class Launcher(Receiver):
         asked, seconds = _rehearse(receipt, scope, warehouse)
         if not asked.levels:
             return None
-        self.shopify.hold_shop(shop.shop_id, max(0.0, seconds_until(moment)))
+        self.hold(shop.shop_id, max(0.0, seconds_until(moment)))
         if shop.shop_id in self._sending:
             self._sending[shop.shop_id].result()
         client = self._clients.enter_context(self.shopify.client(shop.shop_id, shop.shop_domain))

@@ -72,12 +72,19 @@ def restock_upload(
 
 def _publish(scope: Scope, launcher: Launcher, run: dg.DagsterRun, warehouse: Warehouse) -> None:
     """Bring to its end what was launched, and send what was not. Raises ShopifyUnavailable, ShopifyRefused, UnknownGroup."""
+    try:
+        launcher.ended(scope.shop.shop_id)
+        _publish_rest(scope, launcher, run, warehouse)
+    finally:
+        launcher.give_back(scope.shop.shop_id)
+
+
+def _publish_rest(scope: Scope, launcher: Launcher, run: dg.DagsterRun, warehouse: Warehouse) -> None:
     shop = scope.shop
-    launcher.ended(shop.shop_id)
     with warehouse.transaction() as connection:
         if not levels_to_read(scope, RESTOCK, connection).levels:
             return
-    launcher.shopify.hold_shop(shop.shop_id)
+    launcher.hold(shop.shop_id)
     with launcher.shopify.client(shop.shop_id, shop.shop_domain) as client:
         require_standing(client)
         with warehouse.transaction() as connection:
