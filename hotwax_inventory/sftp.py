@@ -8,7 +8,7 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -290,35 +290,34 @@ class SftpSession:
         return True
 
 
-def _opened(local: Path) -> BinaryIO:
+@contextlib.contextmanager
+def _own_disk(local: Path | str) -> Iterator[None]:
+    """What our own disk does not take, of which another try at the server is no cure."""
     try:
-        return local.open("wb")
+        yield
     except OSError as error:
-        raise _disk_refused(local, error) from error
+        raise DiskRefused(
+            f"{local} cannot be written ({error.strerror}). Nothing was taken from SFTP. Make room there and run this again."
+        ) from error
+
+
+def _opened(local: Path) -> BinaryIO:
+    with _own_disk(local):
+        return local.open("wb")
 
 
 def _keep(block: bytes, target: BinaryIO, digest: "hashlib._Hash") -> None:
     digest.update(block)
-    try:
+    with _own_disk(target.name):
         target.write(block)
-    except OSError as error:
-        raise _disk_refused(target.name, error) from error
     if target.tell() % SYNC_BYTES < len(block):
         _sync(target)
 
 
 def _sync(target: BinaryIO) -> None:
-    try:
+    with _own_disk(target.name):
         target.flush()
         os.fsync(target.fileno())
-    except OSError as error:
-        raise _disk_refused(target.name, error) from error
-
-
-def _disk_refused(local: Path | str, error: OSError) -> DiskRefused:
-    return DiskRefused(
-        f"{local} cannot be written ({error.strerror}). Nothing was taken from SFTP. Make room there and run this again."
-    )
 
 
 def _exists(client: paramiko.SFTPClient, path: str) -> bool:

@@ -555,6 +555,7 @@ def test_a_product_that_was_taken_for_a_kit_has_its_stock_back_with_the_next_ref
         place.write_reference("product", REFERENCE["product"].replace("TEE-L,FINISHED_GOOD", f"TEE-L,{kind}"))
         place.succeed("load_reference")
         assert place.rows("select last_inventory_count from facility_atp") == [(expected,)]
+        assert place.told("facility_atp")["dagster/row_count"] == 1
 
 
 def test_what_netsuite_has_counted_of_a_kit_is_nothing_once_kits_are_derived(

@@ -428,7 +428,7 @@ def test_an_empty_bucket_throttles_and_refills(simulator: Simulator, shop: Shop)
     assert "data" not in throttled
     assert throttled["extensions"]["cost"]["throttleStatus"]["restoreRate"] == 0.1
     simulator.shops.set_bucket("SM", maximum=15, restore_rate=1000)
-    shop.adjust("2", change(1, None))
+    assert shop.adjust("2", change(1, None))["userErrors"] == []
     until(lambda: "errors" not in shop.post(ADJUST, adjustment("3", change(1, None))).json(), "it has refilled")
     assert simulator.shops.level("SM", ITEM, STORE).available == 13
 

@@ -257,8 +257,11 @@ def test_nothing_that_was_acknowledged_is_lost_by_a_kill(caller: Caller) -> None
         sent = {number: senders.submit(deliver, client, address, number) for number in range(120)}
         assert sent[40].result()[0] == 200
         process.send_signal(signal.SIGKILL)
+        process.wait()
+        sent |= {number: senders.submit(deliver, client, address, number) for number in range(120, 124)}
         acknowledged = {number for number, answer in sent.items() if answer.result()[0] == 200}
     assert 40 in acknowledged
+    assert max(acknowledged) < 120
     assert_kept_once(acknowledged)
     with serving() as (_, address), httpx.Client() as client:
         assert {deliver(client, address, number)[0] for number in range(120)} == {200}

@@ -15,11 +15,15 @@ from hotwax_inventory.retention import clean_up
 # What every import runs on to, so that a file's rows are in the numbers when its run ends.
 AFTER_IMPORT = ("inventory_item_detail", "inventory_item", "kit_inventory", "facility_atp", "online_atp")
 
+# The checks that look at whole tables, or at clocks.
+OTHER_CHECKS = dg.AssetSelection.checks(
+    *(key for check in (*checks.CHECKS, *freshness.CHECKS) for key in check.check_keys)
+)
+
 
 def _with_own_checks(*assets: str) -> dg.AssetSelection:
-    """The assets with the checks that they report themselves, without those that look at whole tables or at clocks."""
-    others = [key for check in (*checks.CHECKS, *freshness.CHECKS) for key in check.check_keys]
-    return dg.AssetSelection.assets(*assets) - dg.AssetSelection.checks(*others)
+    """The assets with the checks that they report themselves."""
+    return dg.AssetSelection.assets(*assets) - OTHER_CHECKS
 
 
 def _up_to_atp(*assets: str) -> dg.AssetSelection:

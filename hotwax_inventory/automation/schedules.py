@@ -80,13 +80,18 @@ def _run_a_shop(
     master: str,
     run_config: dict[str, Any] | None = None,
     among: Set[str] | None = None,
+    busy: Set[str | None] = frozenset(),
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """A run for every shop with this master, or for those `among` some; several in one tick need a key each."""
+    """A run for every shop with this master, or for those `among` some, that is not `busy`; several in one tick need a key each."""
     known = shops_with_master(context.instance, master)
     shops = [shop_id for shop_id in known if among is None or shop_id in among]
-    if not shops:
-        yield dg.SkipReason(f"No shop is known whose inventory_master is {master}. Run load_reference.")
-    for shop_id in shops:
+    free = [shop_id for shop_id in shops if shop_id not in busy]
+    reasons = " ".join(f"{shop_id}'s last run is still in progress." for shop_id in shops if shop_id in busy)
+    if not free:
+        yield dg.SkipReason(reasons or f"No shop is known whose inventory_master is {master}. Run load_reference.")
+    elif reasons:
+        context.log.info(reasons)
+    for shop_id in free:
         run_key = f"{shop_id}:{context.scheduled_execution_time.isoformat()}"
         yield dg.RunRequest(run_key=run_key, partition_key=shop_id, run_config=run_config)
 
@@ -143,16 +148,7 @@ def upload_recent_inventory_changes_quarter_hourly(
     """One run a shop; one whose last run goes on waits for the next quarter."""
     end_dead_runs(context.instance)
     in_progress = context.instance.get_runs(dg.RunsFilter(job_name=UPLOAD_RECENT.name, statuses=IN_PROGRESS))
-    busy = {run.tags.get("dagster/partition") for run in in_progress}
-    shops = shops_with_master(context.instance, "hotwax")
-    free = {shop_id for shop_id in shops if shop_id not in busy}
-    reasons = " ".join(f"{shop_id}'s last run is still in progress." for shop_id in shops if shop_id in busy)
-    if reasons and not free:
-        yield dg.SkipReason(reasons)
-        return
-    if reasons:
-        context.log.info(reasons)
-    yield from _run_a_shop(context, "hotwax", among=free)
+    yield from _run_a_shop(context, "hotwax", busy={run.tags.get("dagster/partition") for run in in_progress})
 
 
 SCHEDULES = (

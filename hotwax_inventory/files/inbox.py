@@ -56,12 +56,7 @@ def write(events: Sequence[Event]) -> None:
     path = folder / f"{time.time_ns():020}-{os.getpid()}-{next(_numbers):06}.jsonl"
     temporary = path.with_suffix(".writing")
     try:
-        with temporary.open("wb") as file:
-            file.write(b"".join(json.dumps(asdict(event)).encode() + b"\n" for event in events))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-        fsync_folder(folder)
+        _keep(b"".join(json.dumps(asdict(event)).encode() + b"\n" for event in events), temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
@@ -159,13 +154,18 @@ def _landed(contents: Mapping[Path, bytes]) -> Batch:
     sha256 = hashlib.sha256(content).hexdigest()
     landed = settings.landing_folder(CONFIG_ID) / f"{sha256}.jsonl"
     temporary = landed.with_suffix(f".{os.getpid()}.part")
+    _keep(content, temporary, landed)
+    return Batch(tuple(contents), damaged, landed, sha256, len(content))
+
+
+def _keep(content: bytes, temporary: Path, path: Path) -> None:
+    """Write a file by way of another: when this returns it is whole on disk, and has its name."""
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    temporary.rename(landed)
-    fsync_folder(landed.parent)
-    return Batch(tuple(contents), damaged, landed, sha256, len(content))
+    temporary.rename(path)
+    fsync_folder(path.parent)
 
 
 def fsync_folder(folder: Path) -> None:
