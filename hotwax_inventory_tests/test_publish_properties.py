@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hotwax_inventory import settings
 from hotwax_inventory.imports.shops import find_shop
-from hotwax_inventory.publish.compare import levels_to_read, make_delta, read_live
+from hotwax_inventory.publish.compare import keep_delta, levels_to_read, make_delta, read_live
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT
 from hotwax_inventory.publish.resume import interrupted, resume, send
 from hotwax_inventory.publish.target import Publication, RecentPublication, Scope
@@ -123,6 +123,7 @@ def publish(place: Place, run_id: str, step: Publish, mode: str) -> None:
                 sell(place, sale)
             with warehouse.transaction() as connection:
                 delta = make_delta(scope, step.job, run_id, connection, live)
+                keep_delta(delta, scope, run_id, connection)
                 connection.execute(
                     "update sync_run set status_id = 'sending' where sync_run_id = $id", {"id": delta.sync_run_id}
                 )

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from hotwax_inventory.publish.guards import number_alarms
-from hotwax_inventory.publish.manifest import RECENT, Delta
+from hotwax_inventory.publish.manifest import RECENT, Delta, Observation
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
@@ -326,6 +326,7 @@ def test_stock_that_is_not_the_sum_of_its_entries_is_not_published(stocked: Plac
 
 
 def test_a_level_goes_below_zero_only_where_raw_numbers_are_asked_for() -> None:
-    delta = Delta(1, RECENT, 9, 9, 9, 2, 7, 2, 2, False, {})
+    live = Observation(None, datetime.now(UTC), 1, 9)
+    delta = Delta(1, RECENT, live, 9, 9, 2, 7, 2, 2, False, {})
     assert "2 levels would get a number below zero" in number_alarms(delta, use_valid_atp=True)["nothing_below_zero"]
     assert number_alarms(delta, use_valid_atp=False) == {}

@@ -30,6 +30,8 @@ class Outcome(StrEnum):
 
 # An outcome that another round may still change.
 OPEN = (Outcome.STALE, Outcome.RETRYABLE, Outcome.UNKNOWN)
+# The same in SQL. Spelled out: what a list decides that is bound is decided after the joins.
+OPEN_OUTCOMES = f"({', '.join(map(sql_text, OPEN))})"
 # Codes of ours for an unknown outcome that Shopify has said nothing of, in SQL: the change may have been made.
 IS_UNANSWERED = "regexp_matches(error_code, '^NO_(ANSWER|PAYLOAD|RESULT)')"
 
@@ -61,37 +63,35 @@ PERMANENT_CODES = frozenset(
     }
 )
 
-# Each change of the temporary table `change` (shopify_inventory_item_id, shopify_location_id, observed_quantity, delta, batch and
-# others) in its place: `part` is its line among those of its batch, since changes of two batches are never in one line.
+# Each of the changes in its place: `part` is its line among those of its batch, since changes of two batches are never in one line.
 PLACED = """
-create or replace temp table placed as
+create or replace temp table change as
 select * exclude (place), place // $changes_per_line as part, place % $changes_per_line as line_position
 from (
     select
         *,
         row_number() over (partition by batch order by shopify_inventory_item_id, shopify_location_id) - 1 as place
-    from change
+    from ({changes})
 )
 """
 
 # Lines in (batch, item, location) order, keys in alphabetical order; a file ends with the line that reaches $file_bytes. Numbers
-# are put in order and then written out: to order texts takes longer than all the rest.
+# are put in order and then written out, and lines are numbered without their texts: to order texts, or lists while they are
+# gathered, takes longer than all the rest.
 LINES = """
 create or replace temp table line as
 with gathered as (
     select
         batch,
         part,
-        list(
-            {
-                'observed': observed_quantity,
-                'delta': delta,
-                'item': shopify_inventory_item_id,
-                'location': shopify_location_id
-            }
-            order by line_position
-        ) as changes
-    from placed
+        list_sort(list({
+            'position': line_position,
+            'observed': observed_quantity,
+            'delta': delta,
+            'item': shopify_inventory_item_id,
+            'location': shopify_location_id
+        })) as changes
+    from change
     group by batch, part
 ),
 rendered as (
@@ -101,10 +101,12 @@ rendered as (
         array_to_string(
             list_transform(
                 changes,
-                lambda c: '{"changeFromQuantity":' || c.observed
-                    || ',"delta":' || c.delta
-                    || ',"inventoryItemId":"gid://shopify/InventoryItem/' || c.item
-                    || '","locationId":"gid://shopify/Location/' || c.location || '"}'
+                lambda c: concat(
+                    '{"changeFromQuantity":', c.observed,
+                    ',"delta":', c.delta,
+                    ',"inventoryItemId":"gid://shopify/InventoryItem/', c.item,
+                    '","locationId":"gid://shopify/Location/', c.location, '"}'
+                )
             ),
             ','
         ) as changes
@@ -114,30 +116,32 @@ keyed as (
     select *, md5($namespace || chr(10) || part || chr(10) || hash(changes))::uuid::varchar as idempotency_key
     from rendered
 ),
-written as (
+written as materialized (
     select
         batch,
         part,
         idempotency_key,
-        '{"idempotencyKey":"' || idempotency_key || '","input":{"changes":[' || changes
-            || '],"name":"available","reason":"correction","referenceDocumentUri":"' || $document || '"}}' as content
+        concat(
+            '{"idempotencyKey":"', idempotency_key, '","input":{"changes":[', changes,
+            '],"name":"available","reason":"correction","referenceDocumentUri":"', $document, '"}}'
+        ) as content
     from keyed
 ),
 filed as (
-    select
-        *,
-        (sum(strlen(content) + 1) over (order by batch, part rows unbounded preceding) - strlen(content) - 1) // $file_bytes
-            as file_number
-    from written
+    select batch, part, (sum(bytes) over (order by batch, part rows unbounded preceding) - bytes) // $file_bytes as file_number
+    from (select batch, part, strlen(content) + 1 as bytes from written)
+),
+numbered as (
+    select *, row_number() over (partition by file_number order by batch, part) - 1 as line_number
+    from filed
 )
 select
-    batch,
-    part,
-    file_number,
-    row_number() over (partition by file_number order by batch, part) - 1 as line_number,
-    idempotency_key,
-    content
-from filed
+    n.*,
+    $prefix || '-' || lpad((n.file_number + 1)::varchar, 4, '0') || '.jsonl' as file_name,
+    w.idempotency_key,
+    w.content
+from written as w
+join numbered as n on n.batch = w.batch and n.part = w.part
 """
 
 # The temporary table `{name}` of levels and what they show, given as `$columns`: lists bound one by one cost a third of a
@@ -152,8 +156,6 @@ from (
     select from_json($columns, '{{"items": ["BIGINT"], "locations": ["BIGINT"], "available": ["INTEGER"]}}') as c
 )
 """
-
-FILE_NAME = "$prefix || '-' || lpad((l.file_number + 1)::varchar, 4, '0') || '.jsonl'"
 
 
 @dataclass(frozen=True)
@@ -181,32 +183,39 @@ def load_shown(
     connection.execute(SHOWN_LEVELS.format(name=name), {"columns": json.dumps(columns)})
 
 
-def render_lines(namespace: str, document: str, changes_per_line: int, connection: duckdb.DuckDBPyConnection) -> None:
-    """Make of the temporary table `change` the tables `placed` (its rows with part, line_position) and `line` (batch, part,
-    file_number, line_number, idempotency_key, content).
+def place_changes(
+    changes: str, values: dict[str, Any], changes_per_line: int, connection: duckdb.DuckDBPyConnection
+) -> None:
+    """Make the temporary table `change` of a query (its columns, among them shopify_inventory_item_id, shopify_location_id,
+    observed_quantity, delta, batch; and part, line_position)."""
+    connection.execute(PLACED.format(changes=changes), values | {"changes_per_line": changes_per_line})
 
-    A line's idempotency key comes from the namespace (run and shop) and the line's content."""
-    connection.execute(PLACED, {"changes_per_line": changes_per_line})
+
+def render_lines(run_id: str, prefix: str, document: str, connection: duckdb.DuckDBPyConnection) -> None:
+    """Make of the temporary table `change` the table `line` (batch, part, file_number, line_number, file_name, idempotency_key,
+    content); files are `<prefix>-0001.jsonl` and so on.
+
+    A line's idempotency key comes from the run, the prefix and the line's content."""
     # the file that reaches this ends with its line
     file_bytes = MAX_UPLOAD_BYTES - MAX_CHANGES * MOST_CHANGE_BYTES
-    values = {"namespace": namespace, "document": document, "file_bytes": file_bytes}
+    values = {"namespace": f"{run_id} {prefix}", "prefix": prefix, "document": document, "file_bytes": file_bytes}
     connection.execute(LINES, values)
 
 
-def write_files(prefix: Path, outbox: Path, connection: duckdb.DuckDBPyConnection) -> list[DeltaFile]:
-    """Write each file of `line` as `<prefix>-0001.jsonl` and so on below the outbox; the buffers go out as they are."""
-    prefix.parent.mkdir(parents=True, exist_ok=True)
+def write_files(outbox: Path, connection: duckdb.DuckDBPyConnection) -> list[DeltaFile]:
+    """Write each file of `line` below the outbox; the buffers go out as they are."""
     files = []
     numbers = connection.execute(
-        "select file_number, count(*) from line group by file_number order by file_number"
+        "select file_number, file_name, count(*) from line group by all order by file_number"
     ).fetchall()
-    for file_number, line_count in numbers:
-        path = prefix.with_name(f"{prefix.name}-{file_number + 1:04}.jsonl")
+    for file_number, name, line_count in numbers:
+        path = outbox / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         connection.execute(
             f"copy (select content from line where file_number = {file_number} order by line_number) to {sql_text(str(path))} "
             f"(format csv, header false, delimiter '{chr(31)}', quote '', escape '')"
         )
-        files.append(DeltaFile(path, str(path.relative_to(outbox)), line_count, path.stat().st_size))
+        files.append(DeltaFile(path, name, line_count, path.stat().st_size))
     return files
 
 

@@ -8,9 +8,9 @@ import duckdb
 from hotwax_inventory import settings
 from hotwax_inventory.imports.shopify_levels import last_read
 from hotwax_inventory.ledger.atp import create_views
-from hotwax_inventory.publish.batch import load_shown
+from hotwax_inventory.publish.batch import load_shown, place_changes
 from hotwax_inventory.publish.guards import number_alarms, share_alarms, snapshot_alarms
-from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, add_files, store, sync_folder
+from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, store, sync_folder, write_lines
 from hotwax_inventory.publish.moved import TOUCHED_SINCE, moved_and_not_matched, narrow_to_moved, since_seq
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations
 from hotwax_inventory.shopify import ShopifyClient
@@ -104,7 +104,6 @@ IS_NEWS = """(
 IS_IN_RANGE = f"target_quantity between -{MOST_UNITS} and {MOST_UNITS} and abs(delta) <= {2 * MOST_UNITS}"
 
 CHANGE = f"""
-create or replace temp table change as
 select
     p.product_id,
     l.facility_id,
@@ -204,14 +203,12 @@ def make_delta(
     run_id: str,
     connection: duckdb.DuckDBPyConnection,
     live: Live | None = None,
-    *,
-    is_sent: bool = True,
 ) -> Delta:
-    """Compare what the shop shows with what we promise; write delta files and manifest.
+    """Compare what the shop shows with what we promise; write delta files. `keep_delta`, before anything else is written to the
+    warehouse, makes it the shop's newest: the two are apart since DuckDB reads with one processor what its transaction has made.
 
     A hard sync compares the whole snapshot, with `live` in place of what it says of the same levels; the recent job compares only
-    what is in `live`, or the snapshot where there is none. Levels that show our number are noted as published where the run goes on
-    to send (`is_sent`) and nothing holds it: a dry run changes nothing. Leaves the temporary table `change`.
+    what is in `live`, or the snapshot where there is none. Leaves the temporary tables `compared`, `change` and `line`.
 
     Raises NothingRead, UnknownGroup."""
     shop_id = scope.shop.shop_id
@@ -223,26 +220,34 @@ def make_delta(
         narrow_to_moved(shop_id, job, since, connection)
     (last_value,) = connection.execute("select last_value from sequence").fetchall()[0]
     compare_levels(scope, since, IS_NEWS, connection, live, is_narrow=is_recent)
-    connection.execute(CHANGE, {"shop_id": shop_id})
+    place_changes(CHANGE, {"shop_id": shop_id}, scope.publication.changes_per_line, connection)
     connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
-    delta = _counted(scope, job, live, read.mapped_count, connection)
     if is_recent and live is not None:
-        observed = Observation(None, live.read_at, live.upto_seq, delta.mapped_count)
-        alarms = share_alarms(delta)
+        observed = Observation(None, live.read_at, live.upto_seq, read.mapped_count)
+        alarms = {}
     else:
-        observed = Observation(read.operation_id, read.started_at, last_value, delta.mapped_count)
-        alarms = share_alarms(delta) | snapshot_alarms(shop_id, read.object_count, read.started_at, connection)
-    alarms |= number_alarms(delta, scope.publication.use_valid_atp)
+        observed = Observation(read.operation_id, read.started_at, last_value, read.mapped_count)
+        alarms = snapshot_alarms(shop_id, read.object_count, read.started_at, connection)
+    delta = _counted(scope, job, live, observed, connection)
+    alarms = share_alarms(delta) | alarms | number_alarms(delta, scope.publication.use_valid_atp)
     if job == RESTOCK:  # which is a person's word for named products at a moment
         alarms = {}
     prefix = f"{sync_folder(shop_id, delta.sync_run_id)}/delta"
-    files = add_files(delta.sync_run_id, run_id, prefix, scope.publication.changes_per_line, connection)
-    delta = replace(delta, alarms=alarms, files=files)
-    store(delta, scope, run_id, observed, connection)
-    if is_sent and not alarms:
+    files = write_lines(delta.sync_run_id, run_id, prefix, connection)
+    return replace(delta, alarms=alarms, files=files)
+
+
+def keep_delta(
+    delta: Delta, scope: Scope, run_id: str, connection: duckdb.DuckDBPyConnection, *, is_sent: bool = True
+) -> None:
+    """Write the manifest of what `make_delta` has made, in the caller's transaction.
+
+    Levels that show our number are noted as published where the run goes on to send (`is_sent`) and nothing holds it: a dry run
+    changes nothing."""
+    store(delta, scope, run_id, connection)
+    if is_sent and not delta.alarms:
         confirmed = CONFIRMED_FIRST if scope.is_from_published else CONFIRMED_AGAIN
-        connection.execute(confirmed, {"shop_id": shop_id, "sync_run_id": delta.sync_run_id})
-    return delta
+        connection.execute(confirmed, {"shop_id": scope.shop.shop_id, "sync_run_id": delta.sync_run_id})
 
 
 def compare_levels(
@@ -277,7 +282,7 @@ def _named(counts: dict[str, int]) -> dict[str, int]:
 
 
 def _counted(
-    scope: Scope, job: str, live: Live | None, mapped_count: int, connection: duckdb.DuckDBPyConnection
+    scope: Scope, job: str, live: Live | None, observed: Observation, connection: duckdb.DuckDBPyConnection
 ) -> Delta:
     """The numbers of `compared` and `change`."""
     shop_id = scope.shop.shop_id
@@ -305,9 +310,7 @@ def _counted(
         levels = len(live.asked)
         skipped = live.left_out | {"not_counted_by_shopify": levels - compared}
     skipped = _named(skipped | {"out_of_range": out_of_range})
-    return Delta(
-        sync_run_id, job, levels, compared, mapped_count, changes, units, zeroed, below_zero, is_first, skipped
-    )
+    return Delta(sync_run_id, job, observed, levels, compared, changes, units, zeroed, below_zero, is_first, skipped)
 
 
 def outbox_folder(delta: Delta) -> str | None:

@@ -3,8 +3,15 @@ nobody has moved the level; or a new decision, our number of now against the lev
 
 import duckdb
 
-from hotwax_inventory.publish.batch import FILE_NAME, IS_UNANSWERED, OPEN, PERMANENT_CODES, SAME_KEY_CODES, DeltaFile
-from hotwax_inventory.publish.manifest import add_files, sync_folder
+from hotwax_inventory.publish.batch import (
+    IS_UNANSWERED,
+    OPEN_OUTCOMES,
+    PERMANENT_CODES,
+    SAME_KEY_CODES,
+    DeltaFile,
+    place_changes,
+)
+from hotwax_inventory.publish.manifest import register_files, sync_folder, write_lines
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations, narrow
 from hotwax_inventory.shopify import MAX_CHANGES
 
@@ -77,7 +84,7 @@ left join published_level as p
     and p.shopify_inventory_item_id = c.shopify_inventory_item_id
     and p.shopify_location_id = c.shopify_location_id
 where c.sync_run_id = $sync_run_id
-    and (c.outcome is null or c.outcome in (select unnest($open)))
+    and (c.outcome is null or c.outcome in {OPEN_OUTCOMES})
 """
 
 # In order: a level that is gone; no word from Shopify while it remembers the key; no word, and the level says that the change was
@@ -134,7 +141,6 @@ where c.sync_run_id = $sync_run_id
 # Levels that others have moved go in lines of their own, so that one that never stands still holds up none that does; so does each
 # change that is refused.
 AGAIN = """
-create or replace temp table change as
 select
     product_id,
     facility_id,
@@ -153,21 +159,21 @@ from decided
 where decision is null
 """
 
-REPLANNED = f"""
+REPLANNED = """
 update sync_change as c
 set
     target_quantity = n.target_quantity,
     observed_quantity = n.observed_quantity,
     delta = n.delta,
     idempotency_key = l.idempotency_key,
-    file_name = {FILE_NAME},
+    file_name = l.file_name,
     line_number = l.line_number,
     line_position = n.line_position,
     outcome = null,
     error_code = null,
     attempts = n.attempts,
     decided_at = null
-from placed as n
+from change as n
 join line as l on l.batch = n.batch and l.part = n.part
 where c.sync_run_id = $sync_run_id
     and c.shopify_inventory_item_id = n.shopify_inventory_item_id
@@ -193,20 +199,20 @@ def decide(
         | {
             "is_from_published": scope.is_from_published,
             "key_hours": KEY_HOURS,
-            "open": list(OPEN),
             "same_key": sorted(SAME_KEY_CODES),
             "permanent": sorted(PERMANENT_CODES),
         },
     )
     connection.execute(DECIDED, {"is_from_published": scope.is_from_published, "is_resumed": is_resumed})
     connection.execute(SETTLED, values)
-    connection.execute(AGAIN)
+    place_changes(AGAIN, {}, MAX_CHANGES, connection)
     run_id, written = connection.execute(
         "select run_id, (select count(*) from sync_file where sync_run_id = $sync_run_id) from sync_run "
         "where sync_run_id = $sync_run_id",
         values,
     ).fetchall()[0]
     prefix = f"{sync_folder(scope.shop.shop_id, sync_run_id)}/again-{written}"
-    files = add_files(sync_run_id, run_id, prefix, MAX_CHANGES, connection)
-    connection.execute(REPLANNED, values | {"prefix": prefix})
+    files = write_lines(sync_run_id, run_id, prefix, connection)
+    register_files(sync_run_id, files, connection)
+    connection.execute(REPLANNED, values)
     return files, connection.execute("select count(*) from change").fetchall()[0][0]

@@ -16,12 +16,12 @@ from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
 from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.plots import bar_chart
 from hotwax_inventory.progress import Seconds
-from hotwax_inventory.publish.compare import ToRead, levels_to_read, make_delta, outbox_folder, read_live
+from hotwax_inventory.publish.compare import ToRead, keep_delta, levels_to_read, make_delta, outbox_folder, read_live
 from hotwax_inventory.publish.guards import check_results, check_specs, ledger_alarms, percents, standing_alarms
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, Delta
 from hotwax_inventory.publish.resume import interrupted, resume
 from hotwax_inventory.publish.target import Publication, RecentPublication, Scope
-from hotwax_inventory.resources import Shopify, Warehouse, require_free_disk
+from hotwax_inventory.resources import Shopify, Warehouse, require_free_disk, transaction
 from hotwax_inventory.shopify import ShopifyClient
 
 
@@ -133,8 +133,10 @@ def _plan(
             _read_first(shop.shop_id, client, warehouse, seconds)
         with seconds.of("reading_shopify"):
             live = None if is_first else read_live(client, asked)
-    with warehouse.transaction() as connection, seconds.of("comparing"):
-        delta = make_delta(scope, job, context.run.run_id, connection, live, is_sent=is_sent and not alarms)
+    with warehouse.connect() as connection, seconds.of("comparing"):
+        delta = make_delta(scope, job, context.run.run_id, connection, live)
+        with transaction(connection):
+            keep_delta(delta, scope, context.run.run_id, connection, is_sent=is_sent and not alarms)
         metadata = _metadata(delta) | _preview(connection)
     metadata |= seconds.metadata
     return dg.MaterializeResult(

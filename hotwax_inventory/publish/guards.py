@@ -112,19 +112,19 @@ def number_alarms(delta: Delta, use_valid_atp: bool) -> dict[str, str]:
 
 def share_alarms(delta: Delta) -> dict[str, str]:
     """Too large a share of the shop's levels in one delta, with a sentence each. A shop's first sync may change any share."""
-    if delta.mapped_count < GUARDED_LEVELS:
+    if delta.observed.mapped_count < GUARDED_LEVELS:
         return {}
     found: dict[str, str] = {}
     changed, zeroed = settings.sync_max_changed_percent(), settings.sync_max_zeroed_percent()
     shares = percents(delta)
     if shares["few_levels_change"] > changed and not delta.is_first:
         found["few_levels_change"] = (
-            f"{delta.change_count:,} of {delta.mapped_count:,} levels would change, more than {changed} % "
+            f"{delta.change_count:,} of {delta.observed.mapped_count:,} levels would change, more than {changed} % "
             f"(SYNC_MAX_CHANGED_PERCENT). {_how(delta.job)}"
         )
     if shares["few_levels_go_to_zero"] > zeroed:
         found["few_levels_go_to_zero"] = (
-            f"{delta.zeroed_count:,} of {delta.mapped_count:,} levels would go to zero, more than {zeroed} % "
+            f"{delta.zeroed_count:,} of {delta.observed.mapped_count:,} levels would go to zero, more than {zeroed} % "
             f"(SYNC_MAX_ZEROED_PERCENT). {_how(delta.job)}"
         )
     return found
@@ -132,7 +132,7 @@ def share_alarms(delta: Delta) -> dict[str, str]:
 
 def percents(delta: Delta) -> dict[str, float]:
     """The shares that `share_alarms` looks at, by check."""
-    levels = max(delta.mapped_count, 1)
+    levels = max(delta.observed.mapped_count, 1)
     return {
         "few_levels_change": 100 * delta.change_count / levels,
         "few_levels_go_to_zero": 100 * delta.zeroed_count / levels,

@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 
 from hotwax_inventory.imports.shops import find_publishing_shops
 from hotwax_inventory.ledger.receiving import Receipt, Receiver, seconds_until, wait_until
-from hotwax_inventory.publish.compare import Live, ToRead, levels_to_read, make_delta, read_live
+from hotwax_inventory.publish.compare import Live, ToRead, keep_delta, levels_to_read, make_delta, read_live
 from hotwax_inventory.publish.delta import runs_too
 from hotwax_inventory.publish.guards import require_standing
 from hotwax_inventory.publish.manifest import RESTOCK, Delta, claim
@@ -159,6 +159,7 @@ def plan(scope: Scope, live: Live, run: dg.DagsterRun, connection: duckdb.DuckDB
     is_whole = {(item, location) for _, item, location in asked.levels} <= set(live.asked)
     live = replace(live, upto_seq=asked.upto_seq if is_whole else since)
     delta = make_delta(scope, RESTOCK, run.run_id, connection, live)
+    keep_delta(delta, scope, run.run_id, connection)
     claim(delta.sync_run_id, run, False, connection)
     begin(delta.sync_run_id, [file.name for file in delta.files], connection)
     return delta

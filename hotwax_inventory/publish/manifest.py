@@ -3,6 +3,7 @@
 It is committed before the first byte is sent."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,12 +12,12 @@ import duckdb
 
 from hotwax_inventory import settings
 from hotwax_inventory.imports.shops import find_shop
-from hotwax_inventory.publish.batch import FILE_NAME, DeltaFile, render_lines, write_files
+from hotwax_inventory.publish.batch import DeltaFile, render_lines, write_files
 from hotwax_inventory.publish.target import Publication, Scope
 
 HARD_SYNC, RECENT, RESTOCK = "hard_sync", "upload_recent_inventory_changes", "schedule_restock"
 
-CHANGES = f"""
+CHANGES = """
 insert into sync_change by name
 select
     $sync_run_id as sync_run_id,
@@ -29,11 +30,11 @@ select
     c.observed_quantity,
     c.delta,
     l.idempotency_key,
-    {FILE_NAME} as file_name,
+    l.file_name,
     l.line_number,
     c.line_position,
     0 as attempts
-from placed as c
+from change as c
 join line as l on l.batch = c.batch and l.part = c.part
 """
 
@@ -73,9 +74,9 @@ class Delta:
 
     sync_run_id: int
     job: str
+    observed: Observation
     level_count: int
     compared_count: int
-    mapped_count: int
     change_count: int
     units: int
     zeroed_count: int
@@ -86,13 +87,11 @@ class Delta:
     alarms: dict[str, str] = field(default_factory=dict)
 
 
-def store(
-    delta: Delta, scope: Scope, run_id: str, observed: Observation, connection: duckdb.DuckDBPyConnection
-) -> None:
-    """Write the manifest of the temporary tables `placed` and `line`, whose files are written."""
-    prefix = f"{sync_folder(scope.shop.shop_id, delta.sync_run_id)}/delta"
-    shared = {"sync_run_id": delta.sync_run_id, "shop_id": scope.shop.shop_id}
-    connection.execute(CHANGES, shared | {"prefix": prefix})
+def store(delta: Delta, scope: Scope, run_id: str, connection: duckdb.DuckDBPyConnection) -> None:
+    """Write the manifest of the temporary tables `change` and `line`, whose files are written."""
+    shared, observed = {"sync_run_id": delta.sync_run_id, "shop_id": scope.shop.shop_id}, delta.observed
+    register_files(delta.sync_run_id, delta.files, connection)
+    connection.execute(CHANGES, shared)
     connection.execute(
         RUN,
         shared
@@ -111,23 +110,21 @@ def store(
     )
 
 
-def add_files(
-    sync_run_id: int, run_id: str, prefix: str, changes_per_line: int, connection: duckdb.DuckDBPyConnection
-) -> list[DeltaFile]:
-    """Render `change` as lines, write their files below the outbox and register them. Leaves the temporary tables `placed`
-    and `line`.
+def write_lines(sync_run_id: int, run_id: str, prefix: str, connection: duckdb.DuckDBPyConnection) -> list[DeltaFile]:
+    """Render `change` as lines and write their files below the outbox. Leaves the temporary table `line`.
 
     The lines' keys come from the Dagster run that made the delta, the prefix (shop and delta), and their content."""
-    outbox = settings.outbox()
-    document = f"gid://hotwax-inventory/SyncRun/{sync_run_id}"
-    render_lines(f"{run_id} {prefix}", document, changes_per_line, connection)
-    files = write_files(outbox / prefix, outbox, connection)
+    render_lines(run_id, prefix, f"gid://hotwax-inventory/SyncRun/{sync_run_id}", connection)
+    return write_files(settings.outbox(), connection)
+
+
+def register_files(sync_run_id: int, files: Sequence[DeltaFile], connection: duckdb.DuckDBPyConnection) -> None:
+    """Note files of a delta, none of them sent."""
     for file in files:
         connection.execute(
             "insert into sync_file values ($sync_run_id, $name, $lines, $bytes, null, null)",
             {"sync_run_id": sync_run_id, "name": file.name, "lines": file.line_count, "bytes": file.size_bytes},
         )
-    return files
 
 
 # From here on nobody sends the delta a second time.

@@ -8,7 +8,7 @@ from datetime import timedelta
 import dagster as dg
 import duckdb
 
-from hotwax_inventory.publish.batch import OPEN, Outcome
+from hotwax_inventory.publish.batch import OPEN, OPEN_OUTCOMES, Outcome
 from hotwax_inventory.publish.manifest import RESTOCK, Delta, scope_of
 from hotwax_inventory.publish.sending import Sender, bulk_document, store_operation
 from hotwax_inventory.publish.settling import settle
@@ -131,8 +131,8 @@ def resume(sync_run_id: int, run_id: str, warehouse: Warehouse, client: ShopifyC
         )
         connection.execute(
             "update sync_change set attempts = 0 "
-            "where sync_run_id = $id and (outcome is null or outcome in (select unnest($open)))",
-            {"id": sync_run_id, "open": list(OPEN)},
+            f"where sync_run_id = $id and (outcome is null or outcome in {OPEN_OUTCOMES})",
+            {"id": sync_run_id},
         )
     for name, operation_id in _operations(sync_run_id, warehouse, client).items():
         sender.collect(name, operation_id)

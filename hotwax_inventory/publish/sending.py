@@ -12,7 +12,7 @@ import duckdb
 
 from hotwax_inventory import settings, shopify_documents
 from hotwax_inventory.progress import Progress
-from hotwax_inventory.publish.batch import OPEN, LineOutcome, classify, results
+from hotwax_inventory.publish.batch import OPEN_OUTCOMES, LineOutcome, classify, results
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
@@ -37,7 +37,7 @@ where sync_run_id = $sync_run_id
 
 # A refusal, for good or by a code that is not known, is its row's where it names one; the others of the line go again. One for good
 # that names none is its line's where the line has one change.
-OUTCOMES = """
+OUTCOMES = f"""
 update sync_change as c
 set
     outcome = case
@@ -58,7 +58,7 @@ from (
         from (
             select from_json(
                 $columns,
-                '{"line_numbers": ["BIGINT"], "outcomes": ["VARCHAR"], "codes": ["VARCHAR"], "faulty": [["BIGINT"]]}'
+                '{{"line_numbers": ["BIGINT"], "outcomes": ["VARCHAR"], "codes": ["VARCHAR"], "faulty": [["BIGINT"]]}}'
             ) as c
         )
     ) as n
@@ -72,7 +72,7 @@ from (
 where c.sync_run_id = $sync_run_id
     and c.file_name = $file_name
     and c.line_number = o.line_number
-    and c.outcome in (select unnest($open))
+    and c.outcome in {OPEN_OUTCOMES}
 """
 
 
@@ -204,7 +204,6 @@ class Sender:
                 {
                     "sync_run_id": self._sync_run_id,
                     "file_name": name,
-                    "open": list(OPEN),
                     "columns": json.dumps(columns),
                 },
             )

@@ -8,7 +8,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings
-from hotwax_inventory.publish.batch import IS_UNANSWERED, OPEN, SAME_KEY_CODES, load_shown
+from hotwax_inventory.publish.batch import IS_UNANSWERED, OPEN_OUTCOMES, SAME_KEY_CODES, load_shown
 from hotwax_inventory.publish.decisions import KEY_HOURS, decide
 from hotwax_inventory.publish.sending import Sender
 from hotwax_inventory.publish.target import Scope
@@ -20,7 +20,7 @@ ROUNDS = 3
 # A line that is still being worked is asked for again after this long, then twice as long.
 PAUSE_SECONDS = 2.0
 
-OPEN_LEVELS = """
+OPEN_LEVELS = f"""
 select c.shopify_inventory_item_id, c.shopify_location_id, l.shopify_inventory_level_id
 from sync_change as c
 left join shopify_inventory_level as l
@@ -28,7 +28,7 @@ left join shopify_inventory_level as l
     and l.shopify_inventory_item_id = c.shopify_inventory_item_id
     and l.shopify_location_id = c.shopify_location_id
 where c.sync_run_id = $sync_run_id
-    and (c.outcome is null or c.outcome in (select unnest($open)))
+    and (c.outcome is null or c.outcome in {OPEN_OUTCOMES})
     and c.attempts < $rounds
 """
 
@@ -90,9 +90,7 @@ def settle(
 
 
 def _open_levels(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> list[tuple[int, int, int | None]]:
-    return connection.execute(
-        OPEN_LEVELS, {"sync_run_id": sync_run_id, "open": list(OPEN), "rounds": ROUNDS}
-    ).fetchall()
+    return connection.execute(OPEN_LEVELS, {"sync_run_id": sync_run_id, "rounds": ROUNDS}).fetchall()
 
 
 def _lines_to_ask(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> tuple[dict[str, set[int]], int]:

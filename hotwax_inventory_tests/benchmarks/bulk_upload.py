@@ -13,11 +13,11 @@ import duckdb
 
 from hotwax_inventory import settings
 from hotwax_inventory.imports.shops import find_shop
-from hotwax_inventory.publish.compare import make_delta
+from hotwax_inventory.publish.compare import keep_delta, make_delta
 from hotwax_inventory.publish.manifest import HARD_SYNC
 from hotwax_inventory.publish.resume import send
 from hotwax_inventory.publish.target import Publication, Scope
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, transaction
 from hotwax_inventory.settings import ShopSettings
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient
 from hotwax_inventory.simulator import Simulator
@@ -119,12 +119,14 @@ def upload(size: int, client: ShopifyClient) -> None:
     os.environ["DIRECT_PUSH_LIMIT"] = "0"
     warehouse = Warehouse()
     publication = Publication.model_validate({"changes_per_line": CHANGES_PER_LINE})
-    with warehouse.transaction() as connection:
+    with warehouse.connect() as connection:
         scope = Scope(find_shop("SHOP", connection), publication)
         delta = make_delta(scope, HARD_SYNC, "bench", connection)
-        connection.execute(
-            "update sync_run set status_id = 'sending' where sync_run_id = $id", {"id": delta.sync_run_id}
-        )
+        with transaction(connection):
+            keep_delta(delta, scope, "bench", connection)
+            connection.execute(
+                "update sync_run set status_id = 'sending' where sync_run_id = $id", {"id": delta.sync_run_id}
+            )
     assert send(delta.sync_run_id, warehouse, client) == {"applied": size}
 
 

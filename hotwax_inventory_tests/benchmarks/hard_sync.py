@@ -10,9 +10,9 @@ import duckdb
 from hotwax_inventory.imports.shop_products import match_products
 from hotwax_inventory.imports.shopify_levels import load_levels
 from hotwax_inventory.imports.shops import find_shop
-from hotwax_inventory.publish.compare import make_delta
+from hotwax_inventory.publish.compare import keep_delta, make_delta
 from hotwax_inventory.publish.target import Publication, Scope
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, transaction
 from hotwax_inventory.shopify import BulkOperation
 from hotwax_inventory_tests.benchmarks import measure
 from hotwax_inventory_tests.benchmarks.catalogue import FACILITIES, QUANTITY, load_reference, write_reference
@@ -162,8 +162,11 @@ def ours(folder: Path, size: int) -> None:
         levels = load_levels(shop.shop_id, operation, datetime.now(UTC), lines, connection)
     with warehouse.transaction() as connection:
         match_products(shop.shop_id, connection)
-    with warehouse.transaction() as connection:
-        delta = make_delta(Scope(shop, Publication.model_validate({})), "hard_sync", "bench", connection)
+    scope = Scope(shop, Publication.model_validate({}))
+    with warehouse.connect() as connection:
+        delta = make_delta(scope, "hard_sync", "bench", connection)
+        with transaction(connection):
+            keep_delta(delta, scope, "bench", connection)
     assert (levels, delta.compared_count, delta.skipped) == (size, size, {})
 
 

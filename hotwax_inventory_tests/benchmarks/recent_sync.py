@@ -9,11 +9,11 @@ from typing import Any
 
 from hotwax_inventory.imports.shops import find_shop
 from hotwax_inventory.ledger.atp import create_views
-from hotwax_inventory.publish.compare import levels_to_read, make_delta, read_live
+from hotwax_inventory.publish.compare import keep_delta, levels_to_read, make_delta, read_live
 from hotwax_inventory.publish.manifest import RECENT
 from hotwax_inventory.publish.resume import send
 from hotwax_inventory.publish.target import RecentPublication, Scope
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, transaction
 from hotwax_inventory.settings import ShopSettings
 from hotwax_inventory.shopify import ShopifyClient
 from hotwax_inventory_tests.benchmarks import measure
@@ -123,11 +123,13 @@ def ours(folder: Path, size: int) -> None:
         scope = Scope(find_shop("SHOP", connection), RecentPublication.model_validate({}))
         asked = levels_to_read(scope, RECENT, connection)
     live = read_live(client, asked)
-    with warehouse.transaction() as connection:
+    with warehouse.connect() as connection:
         delta = make_delta(scope, RECENT, "bench", connection, live)
-        connection.execute(
-            "update sync_run set status_id = 'sending' where sync_run_id = $id", {"id": delta.sync_run_id}
-        )
+        with transaction(connection):
+            keep_delta(delta, scope, "bench", connection)
+            connection.execute(
+                "update sync_run set status_id = 'sending' where sync_run_id = $id", {"id": delta.sync_run_id}
+            )
     counts = send(delta.sync_run_id, warehouse, client)
     assert counts == {"applied": 2 * MOVED}
 
