@@ -219,6 +219,13 @@ class Place:
         )
 
 
+def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """What checks that did not pass say, by their names."""
+    return {
+        check.check_name: check.description or "" for check in result.get_asset_check_evaluations() if not check.passed
+    }
+
+
 @pytest.fixture
 def empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A place whose reference has not been loaded."""

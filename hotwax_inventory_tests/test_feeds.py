@@ -9,7 +9,7 @@ import pytest
 
 from hotwax_inventory.automation.schedules import process_bulk_imported_files_every_5_minutes
 from hotwax_inventory.ledger import resets
-from hotwax_inventory_tests.conftest import REFERENCE, RESETS, Place
+from hotwax_inventory_tests.conftest import REFERENCE, RESETS, Place, failed_checks
 
 RECEIPTS = "netsuite/itemreceipt/csv"
 FULFILLMENTS = "netsuite/salesorder/import/fulfillment"
@@ -598,8 +598,8 @@ def test_files_that_were_only_landed_are_worked_off_later(place: Place) -> None:
     )
     assert isinstance(looked_for(), dg.RunRequest)
     worked = place.succeed("process_bulk_imported_files")
-    (refused,) = [check for check in worked.get_asset_check_evaluations() if not check.passed]
-    assert "1 of 2 rows were refused. First: reset.csv line 3: Could not find product" in (refused.description or "")
+    (refused,) = failed_checks(worked).values()
+    assert "1 of 2 rows were refused. First: reset.csv line 3: Could not find product" in refused
     assert place.stock() == {("10001", "WAREHOUSE"): (22, 22)}
     assert looked_for() == dg.SkipReason("No file waits.")
     place.rows("update sequence set last_value = last_value + 1")
@@ -722,7 +722,7 @@ def test_a_reset_that_looks_wrong_is_held_until_it_is_approved_or_overtaken(plac
     place.succeed("import_inventory")
     reset(0, 2)
     result = place.succeed("import_inventory")
-    assert [e.check_name for e in result.get_asset_check_evaluations() if not e.passed] == ["no_reset_is_held"]
+    assert list(failed_checks(result)) == ["no_reset_is_held"]
     assert place.logs()[-1][1] == "held"
     assert total() == 6000
     place.put(f"{RECEIPTS}/r.csv", f"{DELTAS}43,20000,NETSUITE_PRODUCT_ID,12,\n", at(3))

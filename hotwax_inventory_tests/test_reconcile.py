@@ -8,14 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 
 from hotwax_inventory.publish.guards import number_alarms
 from hotwax_inventory.publish.manifest import RECENT, Delta, Observation
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
-from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.conftest import Place, failed_checks
 from hotwax_inventory_tests.test_feeds import ADJUSTMENTS, DELTAS, KITS, RECEIPTS, RULES, at
 from hotwax_inventory_tests.test_publish import HEADER, TARGETS, calls, item, materialised, stocked
 
@@ -187,12 +186,6 @@ def drift(place: Place) -> tuple[dict[str, Any], dict[tuple[str, int], tuple[obj
         "d.oversold_quantity from inventory_drift as d join product as p using (product_id) order by all"
     )
     return place.told("inventory_drift"), {(sku, location): tuple(row) for sku, location, *row in rows}
-
-
-def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, str]:
-    return {
-        check.check_name: check.description or "" for check in result.get_asset_check_evaluations() if not check.passed
-    }
 
 
 def test_drift_says_who_has_moved_a_level_and_what_is_left_of_it(
