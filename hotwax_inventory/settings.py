@@ -97,10 +97,17 @@ def scratch_dir() -> Path:
     return scratch
 
 
+def is_left_over(path: Path) -> bool:
+    """Whether a file or folder is older than a day, as nothing is that a living run works on."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_mtime < time.time() - 86_400
+    return False
+
+
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """A scratch folder of its own for one piece of work. What killed runs left there more than a day ago goes."""
+    """A scratch folder of its own for one piece of work. What killed runs left there goes."""
     for path in scratch_dir().iterdir():
-        if path.is_dir() and path.stat().st_mtime < time.time() - 86_400:
+        if path.is_dir() and is_left_over(path):
             shutil.rmtree(path, ignore_errors=True)
     return tempfile.TemporaryDirectory(dir=scratch_dir())
 

@@ -389,10 +389,11 @@ def test_restocks_are_received_at_their_time_and_can_be_changed_before(
         f"{RESTOCKS}/r.csv",
         f"{RESTOCK}TEE-S,100,{past},Broadway,STORE,Demo,Due\nTEE-M,5,{past},116,STORE,Demo,Due\n"
         f"TEE-S,7,{future},Broadway,STORE,Demo,Later\nTEE-S,1,soon,Broadway,STORE,Demo,Due\nTEE-S,0,{past},Broadway,,,Due\n"
-        f"TEE-L,9,{future},Brooklyn,STORE,Demo,Never\n",
+        f"TEE-L,9,{future},Brooklyn,STORE,Demo,Never\n"
+        "TEE-S,3,0001-01-01T00:00:00+14:00,Broadway,STORE,Demo,Early\nTEE-S,3,9999-12-31T23:00:00-05:00,Broadway,STORE,Demo,Late\n",
     )
     place.succeed("import_scheduled_restock")
-    assert place.logs()[-1][1:] == ("finished_with_errors", 6, 2, 0)
+    assert place.logs()[-1][1:] == ("finished_with_errors", 8, 4, 0)
     names = dict(place.rows("select name, shipment_id from shipment"))
     assert set(names) == {"Due", "Later", "Never"}
     place.succeed("schedule_restock", {"shipment_receipt": {"limit": 1}})
@@ -416,6 +417,31 @@ def test_restocks_are_received_at_their_time_and_can_be_changed_before(
     assert ("10003", "BROOKLYN") not in place.stock()
     refused = place.run("schedule_restock", {"shipment_receipt": {"shipment_id": names["Never"]}})
     assert "was cancelled" in place.failure(refused)
+    never = change | {"scheduled_at": "9999-12-31T23:59:59-05:00"}
+    assert "needs scheduled_at in ISO 8601" in place.failure(place.run("schedule_restock", {"shipment_receipt": never}))
+
+
+def test_a_row_that_comes_after_its_restock_was_received_is_refused(place: Place) -> None:
+    row = "{},{},2026-03-05T09:00:00Z,Broadway,STORE,Demo,Drop\n"
+    place.put(f"{RESTOCKS}/r.csv", RESTOCK + row.format("TEE-S", 5) + row.format("NONE", 7), at(1))
+    place.succeed("import_scheduled_restock")
+    place.succeed("schedule_restock")
+    (failed,) = (place.home / "landing").rglob("*failed-records*.csv")
+    place.put(f"{RESTOCKS}/{failed.name}", failed.read_text().replace("NONE", "TEE-M"), at(2))
+    place.put(f"{RESTOCKS}/all.csv", RESTOCK + row.format("TEE-M", 7) + row.format("TEE-S", 5), at(3))
+    place.succeed("import_scheduled_restock")
+    assert [log[1:] for log in place.logs()] == [
+        ("finished_with_errors", 2, 1, 0),
+        ("finished_with_errors", 1, 1, 0),
+        ("finished_with_errors", 2, 1, 0),
+    ]
+    (reason,) = place.rows("select distinct reason from data_manager_error where log_id > 1")[0]
+    assert reason == "its restock was received or cancelled before, without this row: give the row another name or time"
+    again = max((place.home / "landing").rglob("*failed-records*.csv"), key=lambda path: path.stat().st_mtime_ns)
+    place.put(f"{RESTOCKS}/{again.name}", again.read_text().replace(",Drop,", ",Rest,"), at(4))
+    place.succeed("import_scheduled_restock")
+    place.succeed("schedule_restock")
+    assert place.stock() == {("10001", "BROADWAY"): (5, 5), ("10002", "BROADWAY"): (7, 7)}
 
 
 @pytest.mark.parametrize(
@@ -497,6 +523,37 @@ def test_mended_rows_become_part_of_the_file_that_they_were_refused_of(
     assert place.rows(found) == expected
 
 
+@pytest.mark.parametrize(
+    ("job", "directory", "header", "row"),
+    [
+        ("import_inventory", RESETS, RESET, "X,43,5,{}\n"),
+        ("import_item_receipt", RECEIPTS, DELTAS, "43,{},NETSUITE_PRODUCT_ID,5,\n"),
+        (
+            "import_scheduled_restock",
+            RESTOCKS,
+            "sku,quantity,scheduleTime,facility\n",
+            "{},5,2030-01-01T09:00:00Z,43\n",
+        ),
+        ("import_kit_component", KITS, "productId,productIdTo,quantity\n", "509,{},1\n"),
+    ],
+)
+def test_mended_rows_and_a_new_file_come_in_one_run(
+    place: Place, job: str, directory: str, header: str, row: str
+) -> None:
+    good = ("TEE-S", "TEE-M", "TEE-L") if directory == RESTOCKS else ("501", "502", "503")
+    place.put(f"{directory}/first.csv", header + row.format(good[0]) + row.format("NONE"), at(1))
+    place.succeed(job)
+    (failed,) = (place.home / "landing").rglob("*failed-records*.csv")
+    place.put(f"{directory}/{failed.name}", failed.read_text().replace("NONE", good[1]), at(2))
+    place.put(f"{directory}/next.csv", header + row.format(good[2]), at(3))
+    place.succeed(job)
+    assert [log[1:] for log in place.logs()] == [
+        ("finished_with_errors", 2, 1, 0),
+        ("finished", 1, 0, 0),
+        ("finished", 1, 0, 0),
+    ]
+
+
 def test_mended_rows_are_read_as_they_were_before(place: Place) -> None:
     place.put_reset("reset.csv", f"{RESET}A,43,6,501\n", at(1))
     place.put(f"{SHIPMENTS_V2}/s.json", json.dumps([{"externalId": "S", "items": None}], indent=2), at(1))
@@ -541,6 +598,11 @@ def test_kits_follow_the_reference(place: Place) -> None:
     place.succeed("import_kit_component")
     kits = "select facility_id, last_inventory_count from facility_atp where product_id = '10009' order by 1"
     assert place.rows(kits) == [("BROADWAY", 2), ("WAREHOUSE", 5)]
+    of_a_kit = REFERENCE["product"].replace("TEE-S,FINISHED_GOOD", "TEE-S,MARKETING_PKG_PICK")
+    for reference, expected in ((of_a_kit, []), (REFERENCE["product"], [("BROADWAY", 2), ("WAREHOUSE", 5)])):
+        place.write_reference("product", reference)
+        place.succeed("load_reference")
+        assert place.rows(kits) == expected
     place.write_reference("product", REFERENCE["product"].replace("MARKETING_PKG_PICK", "FINISHED_GOOD"))
     place.succeed("load_reference")
     place.put_reset("counted.csv", f"{RESET}KIT,43,77,509\n", at(3))
@@ -669,6 +731,25 @@ def test_of_two_held_files_of_one_name_the_newer_is_approved(place: Place, monke
     }
 
 
+def test_the_mended_rest_of_a_held_reset_leaves_it_to_be_approved(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resets, "FEWEST_STOCKED_KEYS", 2)
+    place.put_reset("0.csv", f"{RESET}X,43,5,501\nX,43,5,502\n", at(1))
+    place.put_reset("1.csv", f"{RESET}X,43,0,501\nX,43,0,502\nX,43,many,503\n", at(2))
+    place.succeed("import_inventory")
+    (failed,) = (place.home / "landing").rglob("*failed-records*.csv")
+    place.put_reset(failed.name, failed.read_text().replace(",many,", ",8,"), at(3))
+    place.succeed("import_inventory")
+    assert [log[1] for log in place.logs()] == ["finished", "held", "finished"]
+    place.succeed("import_inventory", {"inventory_reset": {"paths": [f"{RESETS}/1.csv"], "approve": True}})
+    assert {product: on_hand for (product, _), (on_hand, _) in place.stock().items()} == {
+        "10001": 0,
+        "10002": 0,
+        "10003": 8,
+    }
+
+
 def test_an_approval_with_a_wrong_path_approves_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resets, "FEWEST_STOCKED_KEYS", 1)
     for hour, quantity in ((1, 5), (2, 0)):
@@ -691,6 +772,11 @@ def test_what_is_received_counts_though_a_count_is_ahead_of_our_clock(place: Pla
     place.succeed("import_scheduled_restock")
     place.succeed("schedule_restock")
     assert place.stock() == {("10001", "BROADWAY"): (15, 15)}
+    place.put_reset("wrong.csv", f"{RESET}X,116,11,501\n", now + timedelta(days=1))
+    assert (
+        "is to come: what arrives until then counts as older"
+        in failed_checks(place.run("import_inventory"))["rows_accepted"]
+    )
 
 
 def test_a_column_that_is_called_reason_is_one_of_the_file(place: Place) -> None:

@@ -607,6 +607,16 @@ def test_refused_rows_dropped_back_unmended_are_refused_again(place: Place) -> N
     assert place.stock() == {}
 
 
+@pytest.mark.parametrize("characters", [200_000, 1_100_000])
+def test_a_page_in_place_of_a_file_fails_alone(place: Place, characters: int) -> None:
+    csv.field_size_limit(131_072)  # as in a process that has decoded nothing yet
+    place.put_reset("page.csv", f"<html>{'x' * characters}\n")
+    place.put_reset("good.csv", HEADER + ROWS)
+    result = place.run("import_inventory")
+    assert "page.csv: " in (checks(result)["files_readable"].description or "")
+    assert [log[1] for log in place.logs()] == ["failed", "finished"]
+
+
 def test_a_refused_row_keeps_its_whole_comment(place: Place) -> None:
     place.put_reset(
         "reset.csv", "facilityId,idValue,quantity,comments\nBROADWAY,501,ten,counted twice, by Ann, in May\n"

@@ -92,11 +92,10 @@ def remove(batch: Batch) -> None:
 
 
 def remove_leftovers() -> None:
-    """Remove what killed receivers and imports left half written more than a day ago."""
-    oldest = time.time() - 86_400
-    for path in (*inbox().glob("*.writing"), *settings.landing_folder(CONFIG_ID).glob("*.part")):
-        if _modified(path) < oldest:
-            path.unlink(missing_ok=True)
+    """Remove what killed receivers and imports left half written."""
+    half_written = (*inbox().glob("*.writing"), *settings.landing_folder(CONFIG_ID).glob("*.part"))
+    for path in filter(settings.is_left_over, half_written):
+        path.unlink(missing_ok=True)
 
 
 def recent_ids() -> list[tuple[str, str]]:

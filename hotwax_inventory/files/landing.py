@@ -3,7 +3,6 @@
 Every step leaves a state from which the next run goes on. Before the registration the remote file is still there and is
 fetched again; after it, a file that is still there is known by path, size, time and hash, and only archived."""
 
-import contextlib
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -113,8 +112,5 @@ def _fetched(
 
 
 def _remove_what_killed_runs_left(folder: Path) -> None:
-    """Downloads older than a day belong to no run that lives."""
-    for path in folder.glob("*.part"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mtime < time.time() - 86_400:
-                path.unlink()
+    for path in filter(settings.is_left_over, folder.glob("*.part")):
+        path.unlink(missing_ok=True)

@@ -45,6 +45,6 @@ def export_time(name: str) -> datetime | None:
             year, month, day, hour, minute, second, fraction, zone = found.groups()
             stamp = f"{year}-{month}-{day}T{hour}:{minute}:{second or '00'}.{(fraction or '0')[:6].ljust(6, '0')}"
             return datetime.fromisoformat(stamp + ("+00:00" if zone == "Z" else zone)).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):  # in its zone it may be of a year that there is not
         return None
     return None

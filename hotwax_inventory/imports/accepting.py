@@ -75,7 +75,8 @@ def accept_rows(
             or identification_types(_positions(spec, text), str(json.loads(file.parameters).get("id_type")))
         }
     )
-    file_row = " union all ".join(
+    # by name: files may have been registered with other parameters
+    file_row = " union all by name ".join(
         _file_row(spec, texts[next(iter(group))][0].parameters, group) for group in _alike(texts)
     )
     connection.execute(
@@ -123,7 +124,7 @@ def _refused_sql(spec: Import, incomplete: Mapping[int, tuple[PendingFile, Text]
         rows = {log_id: left[log_id] for log_id in group}
         refused_rows.append(_refused_row(spec, text, rows))
         file_rows.append(_file_row(spec, file.parameters, rows))
-    refused_row, file_row = " union all ".join(refused_rows), " union all ".join(file_rows)
+    refused_row, file_row = " union all ".join(refused_rows), " union all by name ".join(file_rows)
     return f"""
         create or replace temp table refused as
         with refused_row as ({refused_row}),

@@ -132,6 +132,17 @@ def decoded(source: Path, encoding: str, scratch: Path) -> Text:
     return Text(target, header, header_line, rows, is_copy=True, has_odd_blanks=True)
 
 
+def fields_of(line: str) -> list[str]:
+    """The fields of a header that is one line. Raises BadFile."""
+    csv.field_size_limit(MOST_FIELD_CHARACTERS)
+    try:
+        return next(csv.reader([line]))
+    except csv.Error as error:
+        raise BadFile(
+            f"Its header has a field of more than {MOST_FIELD_CHARACTERS:,} characters: it is damaged, or not a CSV."
+        ) from error
+
+
 def _records(lines: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
     """Each record that is not blank, with the physical line where it starts.
 

@@ -47,6 +47,8 @@ select
             'column_name': 'order_item_seq_id',
             'reason': 'Could not find item ' || order_item_seq_id || ' of order ' || order_id || ' in virtual_queue_item'
         }}
+        when product_id is null
+            then {{'column_name': 'order_item_seq_id', 'reason': 'Could not find its product ' || value_key}}
         {WRONG_FACILITY} {VIRTUAL_FACILITY} {WRONG_QUANTITY} {NOT_POSITIVE}
     end as refusal
 from identified

@@ -4,13 +4,12 @@ DuckDB reads the fields; what it cannot tell (encodings, NUL bytes, quotes that 
 in one pass over the bytes, and a decoded copy is written only when the file needs one."""
 
 import codecs
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
-from hotwax_inventory.imports.decoding import BLOCK_BYTES, MOST_LINE_BYTES, decoded, inflated, json_text
+from hotwax_inventory.imports.decoding import BLOCK_BYTES, MOST_LINE_BYTES, decoded, fields_of, inflated, json_text
 from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.imports.text import FIELD, WHOLE_LINES, BadFile, JsonRecords, Text, header_of
 
@@ -44,7 +43,7 @@ def read_text(
             first = file.readline(BLOCK_BYTES).decode("utf-8-sig", errors="replace").rstrip("\r\n")
         return Text(
             source,
-            header_of(next(csv.reader([first])), 1),
+            header_of(fields_of(first), 1),
             1,
             look.line_count - 1,
             is_copy=False,

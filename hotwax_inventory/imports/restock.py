@@ -41,10 +41,16 @@ FEED = Feed(
 # the store's, too. When clocks go back an hour of them occurs twice.
 LOCAL_TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?"
 ZONE = " ?(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)"
+# What is a moment of a restock, and no slip of a pen.
+FIRST_YEAR, LAST_YEAR = 1970, 9000
 # The moments at which a clock in the store shows a time.
 TWICE = """list_filter(
             [timezone(default_time_zone, {0}) - interval 1 hour, timezone(default_time_zone, {0})],
             lambda moment: moment = timezone(default_time_zone, {0}) or timezone(default_time_zone, moment) = {0}
+        )"""
+
+SHIPMENT_ID = """'RS-' || left(
+            md5(concat_ws(chr(31), coalesce(restock_name, ''), epoch_us(scheduled_at), facility_id, coalesce(shop_id, ''))), 16
         )"""
 
 CHECKED = f"""
@@ -77,19 +83,33 @@ staged as (
             when is_absolute then try_cast({MOMENT.format("stated_time")} as timestamptz)
             when is_local then list_min(occurrences[1])
             else list_min(list_filter(flatten(occurrences), lambda moment: moment >= effective_at))
-        end as scheduled_at
+        end as moment,
+        if(moment between '{FIRST_YEAR}-01-01' and '{LAST_YEAR}-12-31', moment, null) as scheduled_at
     from occurring
 ),
-{IDENTIFIED}
+{IDENTIFIED},
+named as (
+    select
+        *,
+        nullif(stated_name, '') as restock_name,
+        nullif(product_store, '') as product_store_id,
+        nullif(shopify_store, '') as shop_id
+    from identified
+),
+-- its restock was received or cancelled before, without it
+late as (
+    select n.log_id, n.line_number, true as is_late
+    from named as n
+    semi join ({shipments.DONE}) as done on done.shipment_id = {SHIPMENT_ID}
+    anti join shipment_item as i
+        on i.shipment_id = {SHIPMENT_ID} and i.product_id = n.product_id and i.quantity = n.units
+)
 select
     *,
     units::integer as quantity,
-    nullif(stated_name, '') as restock_name,
-    nullif(product_store, '') as product_store_id,
-    nullif(shopify_store, '') as shop_id,
     coalesce(
         structure_reason is null and {HAS_STOCK_FACILITY} and {HAS_PRODUCT} and {HAS_QUANTITY} and units > 0
-        and scheduled_at is not null,
+        and scheduled_at is not null and is_late is null,
         false
     ) as is_right,
     {IS_DERIVED_KIT} as is_of_nobody,
@@ -97,19 +117,23 @@ select
         {WRONG_STRUCTURE} {WRONG_FACILITY} {VIRTUAL_FACILITY} {WRONG_PRODUCT} {WRONG_QUANTITY} {NOT_POSITIVE}
         when coalesce(stated_time, '') = ''
             then {{'column_name': 'stated_time', 'reason': 'the row says no time'}}
+        when is_late then {{
+            'column_name': 'stated_name',
+            'reason': 'its restock was received or cancelled before, without this row: give the row another name or time'
+        }}
         else {{
             'column_name': 'stated_time',
-            'reason': 'the time is neither ISO 8601 nor a time of day such as 09:00:00: ' || left(stated_time, 100)
+            'reason': 'the time is neither ISO 8601 of the years {FIRST_YEAR} to {LAST_YEAR} nor a time of day such as 09:00:00: '
+                || left(stated_time, 100)
         }}
     end as refusal
-from identified
+from named
+left join late using (log_id, line_number)
 """
 
-RESTOCK = """
+RESTOCK = f"""
     select
-        'RS-' || left(
-            md5(concat_ws(chr(31), coalesce(restock_name, ''), epoch_us(scheduled_at), facility_id, coalesce(shop_id, ''))), 16
-        ) as shipment_id,
+        {SHIPMENT_ID} as shipment_id,
         null::varchar as external_id,
         'INCOMING_SHIPMENT' as shipment_type_id,
         'PURCH_SHIP_CREATED' as status_id,

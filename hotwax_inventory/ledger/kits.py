@@ -77,6 +77,8 @@ stocked as (
     join inventory_item as i on i.product_id = c.product_id_to
     join facility as f on f.facility_id = i.facility_id
     where f.parent_facility_type_id is distinct from 'VIRTUAL_FACILITY'
+        -- a component that has become a kit was counted once, and is no more
+        and i.product_id not in ({KITS})
     group by c.product_id, i.facility_id
 )
 select

@@ -312,13 +312,12 @@ def _change(config: ScheduleRestock, warehouse: Warehouse) -> str:
 def _moment(stated: str | None) -> datetime:
     try:
         moment = datetime.fromisoformat(stated or "")
-    except ValueError:
-        moment = None
-    if moment is None:
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(settings.restock_time_zone()))
+        return zoned.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ReceivingRefused(
             f"action = reschedule needs scheduled_at in ISO 8601, such as 2026-11-27T09:00:00-05:00 (it is {stated!r})."
-        )
-    return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(settings.restock_time_zone()))).astimezone(UTC)
+        ) from None
 
 
 WAITING = """

@@ -4,6 +4,7 @@ joins alone, which is what makes ten million rows a matter of seconds."""
 import duckdb
 
 from hotwax_inventory import settings, tables
+from hotwax_inventory.files.names import IS_OF
 from hotwax_inventory.imports import shopify_reset
 from hotwax_inventory.imports.shopify_levels import DIFFERENT_PLACES, PLACES
 
@@ -90,6 +91,8 @@ from (
         on (p.effective_at, p.file_name, p.remote_modified_at) > (held.effective_at, held.file_name, held.remote_modified_at)
     where held.status_id = 'held'
         and p.log_id in ({{newer}})
+        -- its own refused rows, mended, are a part of it
+        and ({IS_OF.format("p", "held")}) is not true
         and exists (from named as n where n.log_id = p.log_id)
         and not exists (
             select facility_id from named as n where n.log_id = held.log_id

@@ -17,6 +17,7 @@ from hotwax_inventory.publish.target import Publication, Scope
 
 HARD_SYNC, RECENT, RESTOCK = "hard_sync", "upload_recent_inventory_changes", "schedule_restock"
 
+# In order, since two processors would leave parts of row groups, which are written once more when the file is closed.
 CHANGES = """
 insert into sync_change by name
 select
@@ -36,6 +37,7 @@ select
     0 as attempts
 from change as c
 join line as l on l.batch = c.batch and l.part = c.part
+order by l.file_number, l.line_number, c.line_position
 """
 
 RUN = """
