@@ -583,6 +583,15 @@ def test_an_unknown_group_and_a_shop_of_another_master_are_said_in_words(stocked
             },
             ("unknown", "NEW_CODE", (1, 3)),
         ),
+        (
+            {
+                "errors": [{"message": "Access denied", "extensions": {"code": "ACCESS_DENIED"}}],
+                "data": {
+                    "inventoryAdjustQuantities": {"inventoryAdjustmentGroup": {"id": "gid://1"}, "userErrors": []}
+                },
+            },
+            ("applied", None, ()),
+        ),
         ({"errors": [{"message": "Something new"}]}, ("unknown", "NO_PAYLOAD Something new", ())),
         ({"data": {"inventoryAdjustQuantities": None}}, ("unknown", "NO_PAYLOAD", ())),
         ({"data": None}, ("unknown", "NO_PAYLOAD", ())),

@@ -8,8 +8,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from hotwax_inventory import shopify_documents
 from hotwax_inventory.automation.schedules import upload_recent_inventory_changes_quarter_hourly
+from hotwax_inventory.publish import settling
 from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.shopify import ShopifyClient
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import REFERENCE, Place
 from hotwax_inventory_tests.test_feeds import KITS, QUEUE
@@ -284,6 +287,65 @@ def test_a_sale_that_nobody_told_us_of_stands_when_only_our_movement_is_sent(syn
     assert shown(synced)["TEE-S", 7116] == 6, "8 - 2"
     assert synced.run("hard_sync", shop="SHOP").success
     assert shown(synced)["TEE-S", 7116] == 8
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_a_sale_stands_though_nobody_learns_what_became_of_our_change(
+    synced: Place, monkeypatch: pytest.MonkeyPatch, is_committed: bool
+) -> None:
+    shops, tee, answer = synced.simulator.shops, item(synced, "TEE-S"), ShopifyClient.answer
+
+    def without_payload(client: ShopifyClient, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if document != shopify_documents.ADJUST:
+            return answer(client, document, variables)
+        if is_committed:
+            answer(client, document, variables)
+        return {"data": {"inventoryAdjustQuantities": None}}
+
+    monkeypatch.setattr(settling, "PAUSE_SECONDS", 0)
+    shops.sell("SHOP", tee, 7116, 3)
+    reset(synced, "later", ("116", 9, "501"))
+    with monkeypatch.context() as patched:
+        patched.setattr(ShopifyClient, "answer", without_payload)
+        assert not synced.run(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP").success
+        assert shown(synced)["TEE-S", 7116] == (6 if is_committed else 3)
+        synced.run(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP")
+    synced.succeed(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP")
+    assert shown(synced)["TEE-S", 7116] == 6, "9 - 3"
+
+
+@pytest.mark.parametrize("is_forgotten", [True, False])
+def test_a_sale_stands_though_it_hides_whether_our_change_was_made(
+    synced: Place, monkeypatch: pytest.MonkeyPatch, is_forgotten: bool
+) -> None:
+    shops, tee, read = synced.simulator.shops, item(synced, "TEE-S"), ShopifyClient.levels
+    reset(synced, "later", ("116", 9, "501"))
+    synced.simulator.faults.add(
+        Fault("inventoryAdjustQuantities", "reset_after", at_call=1, times=20 if is_forgotten else 1)
+    )
+    if is_forgotten:
+        monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+        assert not synced.run(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP").success
+        assert shown(synced)["TEE-S", 7116] == 9
+        synced.simulator.faults.clear()
+        monkeypatch.delenv("SHOPIFY_DEADLINE_SECONDS")
+        synced.rows("update sync_file set sent_at = sent_at - interval 1 day")
+        shops.sell("SHOP", tee, 7116, 1)
+    else:
+        code = "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED"
+        synced.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", at_call=2, value=code))
+
+    def read_after_a_sale(client: ShopifyClient, levels: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
+        if calls(synced, "inventoryAdjustQuantities") and not any(
+            a.source == "sale" for a in shops.adjustments("SHOP")
+        ):
+            shops.sell("SHOP", tee, 7116, 1)
+        return read(client, levels)
+
+    monkeypatch.setattr(ShopifyClient, "levels", read_after_a_sale)
+    for _ in range(2):
+        synced.run(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP")
+    assert shown(synced)["TEE-S", 7116] == 8, "9 - 1"
 
 
 def test_a_sale_between_read_and_write_stands_too(synced: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,13 +264,13 @@ def classify(line_number: int, answer: dict[str, Any]) -> LineOutcome:
     after it was."""
     errors, data = errors_of(answer), answer.get("data")
     payload = data.get("inventoryAdjustQuantities") if isinstance(data, dict) else None
+    if isinstance(payload, dict) and payload.get("userErrors") == [] and payload.get("inventoryAdjustmentGroup"):
+        return LineOutcome(line_number, Outcome.APPLIED)  # what stands in `errors` beside that is about something else
     is_refused = False
     if not errors and isinstance(payload, dict) and isinstance(payload.get("userErrors"), list):
         errors = errors_of(payload, "userErrors")
         if not errors:
-            return LineOutcome(
-                line_number, Outcome.APPLIED if payload.get("inventoryAdjustmentGroup") else Outcome.NO_OP
-            )
+            return LineOutcome(line_number, Outcome.NO_OP)
         is_refused = True
     if not errors:
         return LineOutcome(line_number, Outcome.UNKNOWN, "NO_PAYLOAD")

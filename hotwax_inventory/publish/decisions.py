@@ -15,6 +15,8 @@ from hotwax_inventory.publish.manifest import register_files, sync_folder, write
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations, narrow
 from hotwax_inventory.shopify import MAX_CHANGES
 
+# How often a change is decided anew before it is contested.
+ROUNDS = 3
 # Shopify remembers a key for 24 hours; an hour less is certain.
 KEY_HOURS = 23
 
@@ -87,20 +89,20 @@ where c.sync_run_id = $sync_run_id
     and (c.outcome is null or c.outcome in {OPEN_OUTCOMES})
 """
 
-# In order: a level that is gone; no word from Shopify while it remembers the key; no word, and the level says that the change was
-# made; no word, and others have moved the level too, where only our own movement may be sent; nothing is promised any more; our
-# number is another one than that of an interrupted delta, which is for a delta with guards of its own; nothing is left to do; to be
-# sent again.
+# In order: a level that is gone; no word from Shopify while it remembers the key, unless this is the last time that it is asked;
+# no word, and the level says that the change was made; no word, and others have moved the level too, where only our own movement
+# may be sent; no word to the last, and the level is as it was; nothing is promised any more; our number is another one than that of
+# an interrupted delta, which is for a delta with guards of its own; nothing is left to do; to be sent again.
 DECIDED = """
 create or replace temp table decided as
 select
     *,
     case
         when available is null then 'permanent'
-        when is_silent and is_remembered then outcome
-        when (is_silent or error_code = 'IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED') and available = observed_quantity + delta
-            then 'applied'
+        when is_silent and is_remembered and not is_given_up then outcome
+        when is_unclear and available = observed_quantity + delta then 'applied'
         when is_forgotten then 'contested'
+        when is_silent and is_given_up then if(available = observed_quantity, 'contested', outcome)
         when promised_quantity is null then 'permanent'
         when is_overtaken then 'contested'
         when aimed_delta = 0 then 'no_op'
@@ -108,6 +110,7 @@ select
     case
         when available is null then 'LEVEL_NOT_FOUND'
         when decision = 'contested' and is_forgotten then 'MOVED_WHILE_UNKNOWN'
+        when is_silent and is_given_up then error_code
         when decision = 'contested' then 'OVERTAKEN'
         when decision = 'permanent' then 'NOTHING_PROMISED'
         else error_code
@@ -117,7 +120,9 @@ from (
         *,
         if(available = observed_quantity, target_quantity, promised_quantity) as aimed_quantity,
         if(available = observed_quantity, delta, promised_quantity - base_quantity) as aimed_delta,
-        is_silent and $is_from_published and available <> observed_quantity as is_forgotten,
+        is_silent or coalesce(error_code = 'IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED', false) as is_unclear,
+        is_unclear and $is_from_published and available <> observed_quantity as is_forgotten,
+        $is_resumed and attempts + 1 >= $rounds as is_given_up,
         $is_resumed and promised_quantity <> target_quantity as is_overtaken
     from opened
 )
@@ -203,7 +208,8 @@ def decide(
             "permanent": sorted(PERMANENT_CODES),
         },
     )
-    connection.execute(DECIDED, {"is_from_published": scope.is_from_published, "is_resumed": is_resumed})
+    is_last = {"is_resumed": is_resumed, "rounds": ROUNDS}
+    connection.execute(DECIDED, {"is_from_published": scope.is_from_published} | is_last)
     connection.execute(SETTLED, values)
     place_changes(AGAIN, {}, MAX_CHANGES, connection)
     run_id, written = connection.execute(

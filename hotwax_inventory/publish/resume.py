@@ -53,15 +53,24 @@ when matched then update
 when not matched then insert
 """
 
-# Where nobody will learn any more whether a change was made, the level has no number that it is known to have had from us.
-FORGOTTEN = """
-delete from published_level as p
-using sync_change as c
-where c.sync_run_id = $sync_run_id
-    and c.shop_id = p.shop_id
-    and c.shopify_inventory_item_id = p.shopify_inventory_item_id
-    and c.shopify_location_id = p.shopify_location_id
-    and (c.error_code = 'MOVED_WHILE_UNKNOWN' or c.outcome = 'unknown' and $is_given_up)
+# Where nobody will learn any more whether a change was made, units that it may have put on sale are taken as put there, and units
+# that it may have taken away as not taken: so what is sent next is too little where the guess is wrong, and never puts on sale what
+# strangers have bought. The drift report shows what is left.
+GUESSED = """
+merge into published_level as p
+using (
+    select shop_id, shopify_inventory_item_id, shopify_location_id, target_quantity as quantity, sync_run_id,
+        decided_at as published_at
+    from sync_change
+    where sync_run_id = $sync_run_id
+        and delta > 0
+        and (error_code = 'MOVED_WHILE_UNKNOWN' or outcome = 'unknown' and $is_given_up)
+) as n
+on p.shop_id = n.shop_id
+    and p.shopify_inventory_item_id = n.shopify_inventory_item_id
+    and p.shopify_location_id = n.shopify_location_id
+when matched then update
+when not matched then insert
 """
 
 
@@ -174,7 +183,7 @@ def _close(sync_run_id: int, status_if_open: str, warehouse: Warehouse) -> Count
         )
         connection.execute(PUBLISHED, {"sync_run_id": sync_run_id})
         connection.execute(
-            FORGOTTEN, {"sync_run_id": sync_run_id, "is_given_up": not is_final and status_if_open == "abandoned"}
+            GUESSED, {"sync_run_id": sync_run_id, "is_given_up": not is_final and status_if_open == "abandoned"}
         )
         if counts[Outcome.CONTESTED]:
             connection.execute(CONTESTED, {"sync_run_id": sync_run_id})

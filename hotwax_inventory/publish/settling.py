@@ -9,14 +9,12 @@ import duckdb
 
 from hotwax_inventory import settings
 from hotwax_inventory.publish.batch import IS_UNANSWERED, OPEN_OUTCOMES, SAME_KEY_CODES, load_shown
-from hotwax_inventory.publish.decisions import KEY_HOURS, decide
+from hotwax_inventory.publish.decisions import KEY_HOURS, ROUNDS, decide
 from hotwax_inventory.publish.sending import Sender
 from hotwax_inventory.publish.target import Scope
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.shopify import ShopifyClient
 
-# How often a change is decided anew before it is contested.
-ROUNDS = 3
 # A line that is still being worked is asked for again after this long, then twice as long.
 PAUSE_SECONDS = 2.0
 
