@@ -231,6 +231,44 @@ def test_a_restock_that_is_put_forward_while_a_run_waits_has_its_turn(
     assert earlier_at <= earlier < launch_at <= launched
 
 
+def test_what_is_late_is_shown_before_the_run_waits_for_the_next_moment(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = "TEE-S,{},2099-02-01T00:00:00Z,Broadway,STORE,Demo,{}\n"
+    place.put(f"{RESTOCKS}/others.csv", RESTOCK + row.format(7, "Overdue") + row.format(9, "Soon after"))
+    place.succeed("import_scheduled_restock")
+    look, looks = receiving.due_shipments, count()
+
+    def scheduled_first(warehouse: Warehouse, until: datetime) -> Any:
+        if next(looks) == 0:
+            now = datetime.now(UTC)
+            for name, seconds in (
+                ("Overdue", -60),
+                ("Launch", LEAD_SECONDS),
+                ("Soon after", LEAD_SECONDS + 1),
+                ("Last", 12),
+            ):
+                moment = now + timedelta(seconds=seconds)
+                place.rows("update shipment set scheduled_at = $moment where name = $name", moment=moment, name=name)
+        return look(warehouse, until)
+
+    place.put(f"{RESTOCKS}/last.csv", RESTOCK + row.format(1, "Last"))
+    place.succeed("import_scheduled_restock")
+    monkeypatch.setattr(receiving, "due_shipments", scheduled_first)
+    place.succeed(JOB)
+    moments = dict(place.rows("select name, scheduled_at from shipment"))
+    sent = place.rows(
+        "select max(decided_at) from sync_change join sync_run using (sync_run_id) where job = $job "
+        "group by sync_run_id order by sync_run_id",
+        job=JOB,
+    )
+    (overdue_shown_at,), *others = sent
+    assert overdue_shown_at < moments["Launch"]
+    for (shown_at,), name in zip(others, ("Launch", "Soon after", "Last"), strict=True):
+        assert shown_at - moments[name] <= timedelta(seconds=PROMISED_SECONDS), name
+    assert shown(place)["TEE-S", 7116] == LAUNCHED["TEE-S", 7116] + 7 + 9 + 1
+
+
 def test_a_restock_whose_moment_has_passed_is_late_but_done(place: Place) -> None:
     schedule(-7200)
     place.succeed(JOB)

@@ -2,12 +2,12 @@
 
 What takes time is done before, shop by shop: the receipt is made and rolled back, which tells the levels that it will move, and
 these are read. Then the receipt, each shop's delta and the note that its lines are on their way are one transaction, which is
-opened a little before the moment and committed at it, and the lines leave. A shop that is not ready in time is left to
-`restock_upload`; it never holds up the receipt."""
+opened a little before the moment and committed at it, and the lines leave. A shop that is not ready in time never holds up the
+receipt: what it lacks is published as soon as that is there, while the run goes on to later moments."""
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -57,25 +57,34 @@ class Launcher(Receiver):
     _clients: ExitStack = PrivateAttr(default_factory=ExitStack)
     _preparing: dict[str, Future[Ready | None]] = PrivateAttr(default_factory=dict)
     _sending: dict[str, Future[Counter[str]]] = PrivateAttr(default_factory=dict)
+    _late: dict[str, Future[None]] = PrivateAttr(default_factory=dict)
     _held: set[str] = PrivateAttr(default_factory=set)
 
     def receive_at(self, moment: datetime, receipt: Receipt, run: dg.DagsterRun, warehouse: Warehouse) -> int:
-        if seconds_until(moment) < LATE_SECONDS or not runs_too(run, UPLOAD):
+        if not runs_too(run, UPLOAD):
             return super().receive_at(moment, receipt, run, warehouse)
+        scopes = restock_scopes(_publication(run), warehouse)
+        if seconds_until(moment) < LATE_SECONDS:
+            return self._receive_late(moment, receipt, scopes, run, warehouse)
         preparing = {
-            scope.shop.shop_id: self._threads.submit(self._prepare, scope, moment, receipt, run, warehouse)
-            for scope in restock_scopes(_publication(run), warehouse)
+            scope.shop.shop_id: self._threads.submit(
+                self._prepare, scope, moment, receipt, run, warehouse, dict(self._late)
+            )
+            for scope in scopes
         }
         self._preparing |= preparing
         wait(preparing.values(), max(0.0, seconds_until(moment) - LATE_SECONDS))
         ready = [one for shop_id, future in preparing.items() if (one := _outcome(shop_id, future)) is not None]
         wait_until(moment - _seconds(TAKE_SECONDS + 2 * sum(one.rehearsal_seconds for one in ready)))
         try:
-            return self._launch(moment, receipt, ready, run, warehouse)
+            items = self._launch(moment, receipt, ready, run, warehouse)
         except (duckdb.Error, OSError, UnknownGroup) as error:
             # the stock comes at its moment, whatever keeps a delta from being made; `restock_upload` meets that again
             dg.get_dagster_logger().warning(f"The restock is received without being published: {error}")
-            return super().receive_at(moment, receipt, run, warehouse)
+            return self._receive_late(moment, receipt, scopes, run, warehouse)
+        launched = {one.scope.shop.shop_id for one in ready}
+        self._publish_late([scope for scope in scopes if scope.shop.shop_id not in launched], run, warehouse)
+        return items
 
     def hold(self, shop_id: str, patience_seconds: float = -1) -> None:
         """Keep other runs from publishing to a shop, until it is given back. Raises ShopBusy."""
@@ -89,19 +98,67 @@ class Launcher(Receiver):
             self._held.remove(shop_id)
             self.shopify.release_shop(shop_id)
 
+    def publish(self, scope: Scope, run: dg.DagsterRun, warehouse: Warehouse) -> None:
+        """Send to a shop what was received and not sent. Raises ShopifyUnavailable, ShopifyRefused, UnknownGroup."""
+        shop = scope.shop
+        with warehouse.transaction() as connection:
+            if not levels_to_read(scope, RESTOCK, connection).levels:
+                return
+        self.hold(shop.shop_id)
+        with self.shopify.client(shop.shop_id, shop.shop_domain) as client:
+            require_standing(client)
+            with warehouse.transaction() as connection:
+                unfinished = interrupted(shop.shop_id, connection)
+            if unfinished is not None:
+                resume(unfinished, run.run_id, warehouse, client)
+            with warehouse.transaction() as connection:
+                asked = levels_to_read(scope, RESTOCK, connection)
+            live = read_live(client, asked)
+            with warehouse.transaction() as connection:
+                delta = plan(scope, live, run, connection)
+            send_begun(delta, scope, warehouse, client)
+
     def ended(self, shop_id: str) -> None:
         """Wait for what was begun for a shop. Raises what has kept its lines from being answered."""
-        if shop_id in self._preparing:
-            wait([self._preparing[shop_id]])
+        self._wait_for(shop_id, self._preparing, self._late)
         if shop_id in self._sending:
             self._sending[shop_id].result()
+
+    def _wait_for(self, shop_id: str, *begun: Mapping[str, Future[Any]]) -> None:
+        wait([futures[shop_id] for futures in begun if shop_id in futures])
+
+    def _receive_late(
+        self, moment: datetime, receipt: Receipt, scopes: Sequence[Scope], run: dg.DagsterRun, warehouse: Warehouse
+    ) -> int:
+        """Receive at the moment, or now, and publish then."""
+        items = super().receive_at(moment, receipt, run, warehouse)
+        self._publish_late(scopes, run, warehouse)
+        return items
+
+    def _publish_late(self, scopes: Sequence[Scope], run: dg.DagsterRun, warehouse: Warehouse) -> None:
+        """Publish to shops once what was begun for them is done; what fails is left to `restock_upload`."""
+
+        def publish(scope: Scope, *begun: Mapping[str, Future[Any]]) -> None:
+            self._wait_for(scope.shop.shop_id, *begun)
+            self.publish(scope, run, warehouse)
+
+        # as they are now: this is not to wait for itself, nor for what is prepared next
+        begun = (dict(self._preparing), dict(self._sending), dict(self._late))
+        for scope in scopes:
+            self._late[scope.shop.shop_id] = self._threads.submit(publish, scope, *begun)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         self._threads.shutdown()
         self._clients.close()
 
     def _prepare(
-        self, scope: Scope, moment: datetime, receipt: Receipt, run: dg.DagsterRun, warehouse: Warehouse
+        self,
+        scope: Scope,
+        moment: datetime,
+        receipt: Receipt,
+        run: dg.DagsterRun,
+        warehouse: Warehouse,
+        late: Mapping[str, Future[None]],
     ) -> Ready | None:
         """Do all that a shop needs before the moment; None when the receipt moves no level of it."""
         shop = scope.shop
@@ -109,6 +166,7 @@ class Launcher(Receiver):
         if not asked.levels:
             return None
         self.hold(shop.shop_id, max(0.0, seconds_until(moment)))
+        self._wait_for(shop.shop_id, late)
         if shop.shop_id in self._sending:
             self._sending[shop.shop_id].result()
         client = self._clients.enter_context(self.shopify.client(shop.shop_id, shop.shop_domain))
@@ -138,10 +196,10 @@ class Launcher(Receiver):
 
 
 def _outcome(shop_id: str, preparing: Future[Ready | None]) -> Ready | None:
-    """What has come of preparing a shop; one that is not ready is left to `restock_upload`."""
+    """What has come of preparing a shop; one that is not ready is late."""
     error = preparing.exception() if preparing.done() else "it was not ready in time"
     if error is not None:
-        dg.get_dagster_logger().warning(f"Shop {shop_id} shows the restock late, by {UPLOAD}: {error}")
+        dg.get_dagster_logger().warning(f"Shop {shop_id} shows the restock late: {error}")
         return None
     return preparing.result()
 

@@ -9,11 +9,8 @@ import dagster as dg
 
 from hotwax_inventory import tables
 from hotwax_inventory.markdown import markdown_table
-from hotwax_inventory.publish.compare import levels_to_read, read_live
-from hotwax_inventory.publish.guards import require_standing
-from hotwax_inventory.publish.launch import UPLOAD, Launcher, plan, restock_scopes
+from hotwax_inventory.publish.launch import UPLOAD, Launcher, restock_scopes
 from hotwax_inventory.publish.manifest import RESTOCK
-from hotwax_inventory.publish.resume import interrupted, resume, send_begun
 from hotwax_inventory.publish.target import RestockPublication, Scope
 from hotwax_inventory.resources import Warehouse
 
@@ -74,29 +71,9 @@ def _publish(scope: Scope, launcher: Launcher, run: dg.DagsterRun, warehouse: Wa
     """Bring to its end what was launched, and send what was not. Raises ShopifyUnavailable, ShopifyRefused, UnknownGroup."""
     try:
         launcher.ended(scope.shop.shop_id)
-        _publish_rest(scope, launcher, run, warehouse)
+        launcher.publish(scope, run, warehouse)
     finally:
         launcher.give_back(scope.shop.shop_id)
-
-
-def _publish_rest(scope: Scope, launcher: Launcher, run: dg.DagsterRun, warehouse: Warehouse) -> None:
-    shop = scope.shop
-    with warehouse.transaction() as connection:
-        if not levels_to_read(scope, RESTOCK, connection).levels:
-            return
-    launcher.hold(shop.shop_id)
-    with launcher.shopify.client(shop.shop_id, shop.shop_domain) as client:
-        require_standing(client)
-        with warehouse.transaction() as connection:
-            unfinished = interrupted(shop.shop_id, connection)
-        if unfinished is not None:
-            resume(unfinished, run.run_id, warehouse, client)
-        with warehouse.transaction() as connection:
-            asked = levels_to_read(scope, RESTOCK, connection)
-        live = read_live(client, asked)
-        with warehouse.transaction() as connection:
-            delta = plan(scope, live, run, connection)
-        send_begun(delta, scope, warehouse, client)
 
 
 def _require_all(published: list[Future[None]], sent: list[tuple]) -> None:
