@@ -174,6 +174,8 @@ def test_what_shopify_refuses_for_good_is_named_and_the_rest_of_its_line_is_appl
     assert not result.success
     assert outcomes(stocked) == {"permanent": 9}
     assert "NON_MUTABLE_INVENTORY_ITEM" in stocked.failure(result)
+    alone = materialised(stocked, "hard_sync", "hard_sync_delta", "hard_sync_upload")
+    assert "NON_MUTABLE_INVENTORY_ITEM" in stocked.failure(alone)
 
 
 @pytest.mark.parametrize(

@@ -216,8 +216,10 @@ def test_drift_says_who_has_moved_a_level_and_what_is_left_of_it(
     stocked.simulator.faults.add(
         Fault("inventoryAdjustQuantities", "user_error", at_call=0, value="NON_MUTABLE_INVENTORY_ITEM")
     )
-    assert not stocked.run("hard_sync", shop="SHOP").success
-    result = materialised(stocked, "hard_sync", "inventory_drift")
+    result = stocked.run("hard_sync", shop="SHOP")
+    assert not result.success
+    assert "NON_MUTABLE_INVENTORY_ITEM" in failed_checks(result)["changes_confirmed"]
+    assert "| `refused` | `NON_MUTABLE_INVENTORY_ITEM` |" in stocked.told("sync_verification")["different"]
     numbers, rows = drift(stocked)
     assert {row[3] for row in rows.values()} == {"refused"}
     assert numbers["levels_left"] == 5

@@ -1,9 +1,10 @@
 """The uploads: the delta of the same run, or the newest one of the shop with a person's approval, is sent and brought to its end.
 
 A change is confirmed only by Shopify's own word for its line, or by reading the level again; whatever else happens, the run does
-not report success."""
+not report success. It ends red with `sync_verification`, which says what the levels show, or here where that is not in the run."""
 
 from collections import Counter
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -41,12 +42,20 @@ class Approval(dg.Config):
     )
 
 
+CONFIRMED = "changes_confirmed"
+
+
+def _check_spec(asset: str) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(CONFIRMED, asset=asset, description="Shopify has confirmed every change.")
+
+
 @dg.asset(
     group_name="publish",
     kinds={"shopify", "graphql"},
     partitions_def=SHOPS,
     deps=["hard_sync_delta"],
     metadata=tables.SYNC_RUN.metadata,
+    check_specs=[_check_spec("hard_sync_upload")],
 )
 def hard_sync_upload(
     context: dg.AssetExecutionContext, config: Approval, shopify: Shopify, warehouse: Warehouse
@@ -61,6 +70,7 @@ def hard_sync_upload(
     partitions_def=SHOPS,
     deps=["recent_change_delta"],
     metadata=tables.SYNC_RUN.metadata,
+    check_specs=[_check_spec("recent_change_upload")],
 )
 def recent_change_upload(
     context: dg.AssetExecutionContext, config: Approval, shopify: Shopify, warehouse: Warehouse
@@ -69,6 +79,7 @@ def recent_change_upload(
     return _upload(context, config, RECENT, shopify, warehouse)
 
 
+VERIFICATION = "sync_verification"
 DELTAS = {HARD_SYNC: "hard_sync_delta", RECENT: "recent_change_delta"}
 
 
@@ -83,7 +94,7 @@ def _upload(
         if runs_too(context.run, DELTAS[job]):
             own = _own_delta(shop, job, context.run, connection)
             if own is None:
-                return dg.MaterializeResult(metadata={"dagster/partition_row_count": 0, "changes_confirmed": 0})
+                return _result({"dagster/partition_row_count": 0, "changes_confirmed": 0}, None)
         unfinished = interrupted(shop.shop_id, connection)
         is_interrupted = own is not None and own == unfinished
         if own is not None and is_interrupted:
@@ -102,27 +113,70 @@ def _upload(
             with warehouse.transaction() as connection:
                 claim(sync_run_id, context.run, bool(alarm), connection)
             counts = send(sync_run_id, warehouse, client)
-    confirmed = counts[Outcome.APPLIED] + counts[Outcome.NO_OP]
-    if confirmed != counts.total():
-        raise NotConfirmed(_complaint(shop, sync_run_id, counts, job, warehouse))
+    complaint = _complaint(shop, sync_run_id, counts, job, warehouse)
+    if complaint and not runs_too(context.run, VERIFICATION):
+        raise NotConfirmed(complaint)
+    metadata = {
+        "dagster/partition_row_count": counts.total(),
+        "sync_run_id": sync_run_id,
+        "changes_confirmed": _confirmed(counts),
+        **{f"changes_{outcome}": count for outcome, count in counts.items()},
+        **seconds.metadata,
+    }
+    return _result(metadata, complaint)
+
+
+def _result(metadata: dict[str, Any], complaint: str | None) -> dg.MaterializeResult:
     return dg.MaterializeResult(
-        metadata={
-            "dagster/partition_row_count": counts.total(),
-            "sync_run_id": sync_run_id,
-            "changes_confirmed": confirmed,
-            **{f"changes_{outcome}": count for outcome, count in counts.items()},
-            **seconds.metadata,
-        }
+        metadata=metadata,
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=CONFIRMED,
+                passed=complaint is None,
+                severity=dg.AssetCheckSeverity.ERROR,
+                description=complaint,
+            )
+        ],
     )
+
+
+# What a run has sent of its own: the delta that it has made, or that of another run where it has made none.
+OF_RUN = """
+select r.sync_run_id, r.job, coalesce(c.outcome, 'not_sent') as outcome, count(*)
+from sync_run as r
+join sync_change as c on c.sync_run_id = r.sync_run_id
+where r.shop_id = $shop_id and r.sent_by_run = $run_id and (list_contains($runs, r.run_id) or not $has_made)
+group by all
+"""
+
+
+def require_confirmed(shop: Shop, run: dg.DagsterRun, warehouse: Warehouse) -> None:
+    """Raises NotConfirmed when the run has sent a delta and Shopify has not confirmed every change of it."""
+    values = {
+        "shop_id": shop.shop_id,
+        "run_id": run.run_id,
+        "runs": own_runs(run),
+        "has_made": any(runs_too(run, delta) for delta in DELTAS.values()),
+    }
+    with warehouse.transaction() as connection:
+        rows = connection.execute(OF_RUN, values).fetchall()
+    for sync_run_id, job in {(sync_run_id, job) for sync_run_id, job, *_ in rows}:
+        counts = Counter({outcome: count for one, _, outcome, count in rows if one == sync_run_id})
+        if complaint := _complaint(shop, sync_run_id, counts, job, warehouse):
+            raise NotConfirmed(complaint)
+
+
+def own_runs(run: dg.DagsterRun) -> list[str]:
+    """A run, and those that it retries."""
+    return [run_id for run_id in (run.run_id, run.parent_run_id, run.root_run_id) if run_id]
 
 
 def _own_delta(shop: Shop, job: str, run: dg.DagsterRun, connection: duckdb.DuckDBPyConnection) -> int | None:
     """The delta that this run has made, or the run that it retries; None when nothing had moved."""
-    runs = [run_id for run_id in (run.run_id, run.parent_run_id, run.root_run_id) if run_id]
     found = connection.execute(
         "select max(sync_run_id) from sync_run "
         "where shop_id = $shop_id and job = $job and run_id in (select unnest($runs))",
-        {"shop_id": shop.shop_id, "job": job, "runs": runs},
+        {"shop_id": shop.shop_id, "job": job, "runs": own_runs(run)},
     ).fetchall()
     return found[0][0]
 
@@ -174,7 +228,14 @@ limit 5
 """
 
 
-def _complaint(shop: Shop, sync_run_id: int, counts: Counter[str], job: str, warehouse: Warehouse) -> str:
+def _confirmed(counts: Counter[str]) -> int:
+    return counts[Outcome.APPLIED] + counts[Outcome.NO_OP]
+
+
+def _complaint(shop: Shop, sync_run_id: int, counts: Counter[str], job: str, warehouse: Warehouse) -> str | None:
+    """What is not confirmed of a delta with these outcomes, and how to go on; None when everything is."""
+    if _confirmed(counts) == counts.total():
+        return None
     with warehouse.transaction() as connection:
         rows = connection.execute(UNCONFIRMED, {"id": sync_run_id}).fetchall()
     listed = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(counts.items()))

@@ -1,11 +1,14 @@
 """What Shopify shows after an upload, held against what was meant, for every level that was touched."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from hotwax_inventory import tables
 from hotwax_inventory.imports.shops import SHOPS, find_shop
 from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.publish.batch import load_shown
+from hotwax_inventory.publish.upload import own_runs, require_confirmed
 from hotwax_inventory.resources import Shopify, Warehouse
 
 # What this run has sent, or the run that it retries, resumed deltas included; materialised alone, what was sent last.
@@ -81,12 +84,12 @@ order by abs(s.available - t.meant_quantity) desc nulls first, t.product_id, t.f
 )
 def sync_verification(
     context: dg.AssetExecutionContext, shopify: Shopify, warehouse: Warehouse
-) -> dg.MaterializeResult:
-    """One level that the run's upload touched, as Shopify shows it afterwards."""
+) -> Iterator[dg.MaterializeResult]:
+    """One level that the run's upload touched, as Shopify shows it afterwards. Raises NotConfirmed once that is told."""
     run, selected = context.run, context.run.asset_selection
     values = {
         "shop_id": context.partition_key,
-        "runs": [run_id for run_id in (run.run_id, run.parent_run_id, run.root_run_id) if run_id],
+        "runs": own_runs(run),
         "is_alone": selected is not None and len(selected) == 1,
     }
     with warehouse.transaction() as connection:
@@ -99,7 +102,7 @@ def sync_verification(
         with warehouse.transaction() as connection:
             load_shown("shown", [(item, location) for item, location, *_ in touched], shown, connection)
             different = connection.execute(DIFFERENT, values).fetchall()
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         metadata={
             "dagster/partition_row_count": len(touched),
             "levels_touched": len(touched),
@@ -110,3 +113,4 @@ def sync_verification(
             ),
         }
     )
+    require_confirmed(shop, run, warehouse)
