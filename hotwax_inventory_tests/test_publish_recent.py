@@ -139,11 +139,49 @@ def test_a_dry_run_changes_nothing_that_a_later_sync_goes_by(synced: Place) -> N
     assert shown(synced)["TEE-S", 7116] == 2, "both sales count"
 
 
-def test_a_product_that_has_left_its_channel_goes_from_the_aggregate_location_once_it_moves(synced: Place) -> None:
+def test_products_that_have_left_their_channel_by_the_clock_go_from_the_aggregate_location(synced: Place) -> None:
     synced.rows("update facility_group set thru_date = current_timestamp where facility_id <> 'CONFIGURATION'")
-    reset(synced, "later", ("116", 9, "501"))
     synced.succeed(RECENT, shop="SHOP")
-    assert shown(synced) == TARGETS | {("TEE-S", 7116): 9, ("TEE-S", 7000): 0}
+    assert shown(synced) == TARGETS | dict.fromkeys([("TEE-S", 7000), ("TEE-M", 7000), ("TEE-L", 7000)], 0)
+    before = len(synced.simulator.shops.calls)
+    synced.succeed(RECENT, shop="SHOP")
+    assert len(synced.simulator.shops.calls) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        (
+            "facility_group",
+            "FAC_GRP,CHANNEL_FAC_GROUP,WAREHOUSE,2024-01-01,\n",
+            "",
+            {("TEE-S", 7000): 10, ("TEE-M", 7000): 2, ("TEE-L", 7000): 11},
+        ),
+        (
+            "facility",
+            "Broadway,RETAIL_STORE,PHYSICAL_STORE",
+            "Broadway,GENERAL,VIRTUAL_FACILITY",
+            {("TEE-S", 7000): 14, ("TEE-L", 7000): 38},
+        ),
+        ("product_store", "STORE,Y,N", "STORE,Y,Y", {("TEE-S", 7000): 0}),
+        ("product_store", "STORE,Y,N", "STORE,N,N", {}),
+    ],
+)
+def test_what_a_new_reference_makes_of_a_channel_is_sent_as_what_has_moved(
+    synced: Place, file: str, old: str, new: str, expected: dict[tuple[str, int], int]
+) -> None:
+    synced.write_reference("virtual_queue_item", f"{QUEUE}O1,1,10001,PARKING,5,STORE\n")
+    synced.succeed("load_reference")
+    synced.succeed(RECENT, shop="SHOP")
+    assert shown(synced) == TARGETS | {("TEE-S", 7000): 15}
+    if file != "product_store":
+        (synced.reference_dir / "virtual_queue_item.csv").unlink()
+    synced.write_reference(file, REFERENCE[file].replace(old, new))
+    synced.succeed("load_reference")
+    synced.succeed(RECENT, shop="SHOP")
+    assert shown(synced) == TARGETS | expected
+    synced.succeed("hard_sync", shop="SHOP")
+    assert synced.rows("select change_count from sync_run order by sync_run_id desc limit 1") == [(0,)]
 
 
 def test_kits_that_are_ordinary_products_from_now_on_show_what_netsuite_has_counted(

@@ -16,7 +16,7 @@ from hotwax_inventory.imports import summary
 from hotwax_inventory.imports.identify import MOMENT
 from hotwax_inventory.imports.reading import read_text
 from hotwax_inventory.imports.rows import fields_relation
-from hotwax_inventory.imports.shop_products import ITEMS_MOVED, match_products
+from hotwax_inventory.imports.shop_products import AT_FACILITIES, ITEMS_MOVED, match_products
 from hotwax_inventory.imports.text import BadFile, Text
 from hotwax_inventory.resources import Warehouse, require_free_disk
 
@@ -157,6 +157,35 @@ from (
 where m.shop_id = p.shop_id and m.shopify_inventory_item_id = p.shopify_inventory_item_id
 """
 
+# A facility that counts elsewhere or otherwise now moves all that is counted, ruled or parked there.
+_COUNTS = "facility_id, facility_type_id, parent_facility_type_id, product_store_id"
+FACILITY_MOVED = ITEMS_MOVED.format(
+    products=AT_FACILITIES.format(
+        facilities=f"""
+        select facility_id from (select {_COUNTS} from facility except select {_COUNTS} from replaced)
+        union all
+        select facility_id from (select {_COUNTS} from replaced except select {_COUNTS} from facility)
+    """
+    )
+)
+GROUP_MOVED = ITEMS_MOVED.format(
+    products=AT_FACILITIES.format(
+        facilities="""
+        select facility_id from (from facility_group except from replaced)
+        union all
+        select facility_id from (from replaced except from facility_group)
+    """
+    )
+)
+# A store's switches say what its parked orders take.
+STORE_MOVED = ITEMS_MOVED.format(
+    products="""
+    select product_id
+    from virtual_queue_item
+    where product_store_id in (select product_store_id from (from product_store except from replaced))
+"""
+)
+
 # `_NA_` is the brokering queue; as a location's facility it stands for the aggregate location.
 _FACILITY_OR_AGGREGATE = Rule(
     "facility_id", "facility_id = '_NA_' or facility_id in (select facility_id from facility)", "is not in facility.csv"
@@ -176,6 +205,7 @@ REFERENCE_FILES = (
         ("product_store_id",),
         {},
         (_flag("reserve_inventory"), _flag("hold_preorder_physical_inventory")),
+        moved=STORE_MOVED,
     ),
     ReferenceFile(
         tables.FACILITY,
@@ -190,6 +220,7 @@ REFERENCE_FILES = (
         ("facility_id",),
         {},
         (_known("product_store_id", "product_store"),),
+        moved=FACILITY_MOVED,
     ),
     ReferenceFile(
         tables.FACILITY_GROUP,
@@ -197,6 +228,7 @@ REFERENCE_FILES = (
         ("facility_group_id", "facility_id"),
         {name: f"{MOMENT.format(name)}::timestamptz" for name in ("from_date", "thru_date")},
         (_FACILITY_OR_AGGREGATE, _time("from_date"), _time("thru_date")),
+        moved=GROUP_MOVED,
     ),
     ReferenceFile(
         tables.SHOPIFY_SHOP,

@@ -59,6 +59,21 @@ set changed_seq = (select last_value + 1 from sequence)
 where product_id in ({products})
 """
 
+# The products of which something is counted, ruled or parked at `{facilities}`.
+AT_FACILITIES = """
+    select product_id
+    from (
+        select product_id, facility_id from inventory_item
+        union all
+        select product_id, facility_id from kit_inventory
+        union all
+        select product_id, facility_id from product_facility
+        union all
+        select product_id, facility_id from virtual_queue_item
+    )
+    where facility_id in ({facilities})
+"""
+
 UNMATCHED_CHECK = dg.AssetCheckSpec(
     "few_items_are_unmatched",
     asset="shopify_shop_product",

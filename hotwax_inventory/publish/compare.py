@@ -11,7 +11,13 @@ from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.publish.batch import load_shown, place_changes
 from hotwax_inventory.publish.guards import number_alarms, share_alarms, snapshot_alarms
 from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, store, sync_folder, write_lines
-from hotwax_inventory.publish.moved import TOUCHED_SINCE, moved_and_not_matched, narrow_to_moved, since_seq
+from hotwax_inventory.publish.moved import (
+    TOUCHED_SINCE,
+    moved_and_not_matched,
+    narrow_to_moved,
+    note_memberships,
+    since_seq,
+)
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations
 from hotwax_inventory.shopify import ShopifyClient
 
@@ -171,6 +177,8 @@ where t.changed_seq > $since or p.changed_seq > $since
 def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> ToRead:
     """What must be read live before a delta of the job is made. Raises NothingRead, UnknownGroup."""
     last_read(scope.shop.shop_id, connection)
+    if job != RESTOCK:
+        note_memberships(scope.shop.shop_id, connection)
     (upto_seq,) = connection.execute("select last_value from sequence").fetchall()[0]
     values = {"shop_id": scope.shop.shop_id}
     if job == HARD_SYNC:

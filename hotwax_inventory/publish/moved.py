@@ -5,6 +5,7 @@ what there is."""
 
 import duckdb
 
+from hotwax_inventory.imports.shop_products import AT_FACILITIES, ITEMS_MOVED
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, RESTOCK
 from hotwax_inventory.publish.target import RecentPublication, Scope, narrow, widen
 
@@ -110,6 +111,29 @@ where r.shop_id = $shop_id
     and coalesce(r.finished_at, current_timestamp) > b.started_at - to_minutes(5)
     and c.decided_at > b.started_at - to_minutes(5)
 """
+
+
+# Memberships that have begun or ended since the newest delta whose watermark the shop has.
+BEGUN_OR_ENDED = """
+    select facility_id
+    from facility_group
+    cross join (
+        select max(r.observed_at) as marked_at
+        from sync_watermark as w
+        join sync_run as r on r.sync_run_id = w.sync_run_id
+        where w.shop_id = $shop_id
+    )
+    where from_date between marked_at and current_timestamp or thru_date between marked_at and current_timestamp
+"""
+MEMBERSHIPS_MOVED = ITEMS_MOVED.format(products=AT_FACILITIES.format(facilities=BEGUN_OR_ENDED))
+
+
+def note_memberships(shop_id: str, connection: duckdb.DuckDBPyConnection) -> None:
+    """Let what is at facilities count as moved whose membership of a group has begun or ended by the clock alone."""
+    values = {"shop_id": shop_id}
+    if connection.execute(f"select exists ({BEGUN_OR_ENDED})", values).fetchall()[0][0]:
+        connection.execute(MEMBERSHIPS_MOVED, values)
+        connection.execute("update sequence set last_value = last_value + 1")
 
 
 def since_seq(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> int:
