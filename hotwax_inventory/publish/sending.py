@@ -118,31 +118,32 @@ class Sender:
         def report(operation: BulkOperation) -> None:
             progress.reached(operation.object_count)
 
-        status = "UNREADABLE"
+        status, found = "UNREADABLE", list[LineOutcome]()
         try:
             operation = self._client.wait(operation_id, report)
             status = operation.status
-            self._read_result(name, line_count, operation)
+            found = self._result(name, line_count, operation)
         except ShopifyRefused as error:
             self._log.warning(f"What became of {name} cannot be read, its lines are asked for again: {error}")
         with self._warehouse.transaction() as connection:
+            self._record(name, found, connection)
             connection.execute(
                 "update sync_change set error_code = $code "
                 "where sync_run_id = $id and file_name = $name and outcome = 'unknown' and error_code = 'NO_ANSWER'",
                 {"id": self._sync_run_id, "name": name, "code": f"NO_RESULT_{status}"},
             )
 
-    def _read_result(self, name: str, line_count: int, operation: BulkOperation) -> None:
-        """Record what a result says, also one that ends early. Raises ShopifyRefused when there is none to be had."""
+    def _result(self, name: str, line_count: int, operation: BulkOperation) -> list[LineOutcome]:
+        """What a result says, also one that ends early. Raises ShopifyRefused when there is none to be had."""
         url = operation.url or operation.partial_url
         if url is None:
-            return
+            return []
         result = settings.outbox() / f"{name.removesuffix('.jsonl')}.result.jsonl"
         try:
             self._client.download(url, result)
         except ShopifyUnavailable as error:
             raise ShopifyRefused(str(error)) from error
-        self._record(name, results(result, line_count))
+        return results(result, line_count)
 
     def _line_count(self, name: str) -> int:
         with self._warehouse.transaction() as connection:
@@ -183,12 +184,13 @@ class Sender:
             finally:
                 pool.shutdown(cancel_futures=True)
                 answered = [answer for answer in asked if not answer.cancelled() and not answer.exception()]
-                self._record(name, [answer.result() for answer in answered])
+                with self._warehouse.transaction() as connection:
+                    self._record(name, [answer.result() for answer in answered], connection)
 
     def _ask(self, line_number: int, line: str) -> LineOutcome:
         return classify(line_number, self._client.answer(shopify_documents.ADJUST, json.loads(line)))
 
-    def _record(self, name: str, found: Iterable[LineOutcome]) -> None:
+    def _record(self, name: str, found: Iterable[LineOutcome], connection: duckdb.DuckDBPyConnection) -> None:
         outcomes = list({outcome.line_number: outcome for outcome in found}.values())
         if not outcomes:
             return
@@ -198,15 +200,8 @@ class Sender:
             "codes": [outcome.code for outcome in outcomes],
             "faulty": [list(outcome.rows) for outcome in outcomes],
         }
-        with self._warehouse.transaction() as connection:
-            connection.execute(
-                OUTCOMES,
-                {
-                    "sync_run_id": self._sync_run_id,
-                    "file_name": name,
-                    "columns": json.dumps(columns),
-                },
-            )
+        values = {"sync_run_id": self._sync_run_id, "file_name": name, "columns": json.dumps(columns)}
+        connection.execute(OUTCOMES, values)
 
 
 def begin(sync_run_id: int, names: Sequence[str], connection: duckdb.DuckDBPyConnection) -> None:
