@@ -282,7 +282,10 @@ class ShopifyClient:
         if len(gids) > 1 and any(error_code(error) == "MAX_COST_EXCEEDED" for error in errors_of(answer)):
             half = len(gids) // 2
             return self._nodes(gids[:half]) + self._nodes(gids[half:])
-        return self._data(answer)["nodes"]
+        nodes = self._data(answer)["nodes"]
+        if len(nodes) != len(gids):
+            raise ShopifyUnavailable(f"{self._shop}: asked for {len(gids)} levels, Shopify answers {len(nodes)}.")
+        return nodes
 
     def _started(self, document: str, variables: Json) -> str:
         deadline = time.monotonic() + SLOT_PATIENCE_SECONDS

@@ -314,6 +314,25 @@ def test_the_watermark_stays_until_every_change_has_an_outcome(synced: Place) ->
     assert synced.rows("select status_id from sync_run order by sync_run_id") == [("finished",), ("finished",)]
 
 
+def test_an_answer_with_fewer_levels_than_were_asked_for_is_none(
+    synced: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reset(synced, "later", ("116", 9, "501"))
+    answer = ShopifyClient.answer
+
+    def without_the_last(client: ShopifyClient, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+        found = answer(client, document, variables)
+        if document == shopify_documents.READ_LEVELS:
+            found["data"]["nodes"].pop()
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ShopifyClient, "answer", without_the_last)
+        assert "asked for 2 levels, Shopify answers 1" in synced.failure(synced.run(RECENT, shop="SHOP"))
+    synced.succeed(RECENT, shop="SHOP")
+    assert shown(synced) == TARGETS | {("TEE-S", 7116): 9, ("TEE-S", 7000): 23}
+
+
 def test_a_sale_that_nobody_told_us_of_stands_when_only_our_movement_is_sent(synced: Place) -> None:
     shops, tee = synced.simulator.shops, item(synced, "TEE-S")
     shops.sell("SHOP", tee, 7116, 2)
