@@ -135,6 +135,7 @@ BAD_ROWS = [
     ),
 ]
 BAD_FILES = [
+    ("product", HEADERS["product"], "product.csv has a header and no rows, where 4 are in force"),
     (
         "product",
         "product_id,internal_name\n10001,A\n",

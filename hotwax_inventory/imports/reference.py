@@ -47,6 +47,8 @@ class ReferenceFile:
     values: dict[str, str]
     rules: tuple[Rule, ...] = ()
     is_optional: bool = False
+    # whether a file without rows is one that was cut, where there were rows before
+    needs_rows: bool = False
     # SQL that lets move what depends on a row that `replaced` does not have
     moved: str | None = None
     # SQL of what stays of the rows in `replaced` that `staged` does not have any more
@@ -198,6 +200,7 @@ REFERENCE_FILES = (
         ("product_id", "internal_name", "product_type_id", "netsuite_product_id", "upca", "tags"),
         ("product_id",),
         {},
+        needs_rows=True,
     ),
     ReferenceFile(
         tables.PRODUCT_STORE,
@@ -220,6 +223,7 @@ REFERENCE_FILES = (
         ("facility_id",),
         {},
         (_known("product_store_id", "product_store"),),
+        needs_rows=True,
         moved=FACILITY_MOVED,
     ),
     ReferenceFile(
@@ -419,6 +423,14 @@ def _staged(file: ReferenceFile, text: Text) -> str:
 
 
 def _check(file: ReferenceFile, connection: duckdb.DuckDBPyConnection) -> None:
+    staged, in_force = connection.execute(
+        f"select (select count(*) from staged), (select count(*) from {file.table.name})"
+    ).fetchall()[0]
+    if file.needs_rows and in_force and not staged:
+        raise BadReference(
+            f"{file.name} has a header and no rows, where {in_force:,} are in force. Write it again, whole. The previous reference "
+            "stays in force."
+        )
     key = ", ".join(file.table.key)
     filled = " and ".join(f"{column} is not null" for column in file.required)
     rules = [
