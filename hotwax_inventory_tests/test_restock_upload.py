@@ -293,6 +293,22 @@ def test_a_sale_between_reading_and_the_moment_stands(place: Place, monkeypatch:
     assert shown(place) == LAUNCHED | {("TEE-S", 7116): LAUNCHED["TEE-S", 7116] - 2}
 
 
+def test_a_shop_shows_a_restock_as_its_syncs_publish_it(place: Place) -> None:
+    groups = (place.reference_dir / "facility_group.csv").read_text()
+    place.write_reference("facility_group", f"{groups}LEFT_OUT,OTHER,BROOKLYN,2024-01-01,\n")
+    place.succeed("load_reference")
+    published = {"difference_from": "last_published", "shopify_facility_group_id": "LEFT_OUT"}
+    place.succeed("hard_sync", {"hard_sync_delta": published}, "SHOP")
+    place.simulator.shops.sell("SHOP", item(place, "TEE-S"), 7116, 2)
+    place.simulator.shops.set_available("SHOP", item(place, "TEE-S"), 7281, 55)
+    schedule(-60)
+    place.succeed(JOB)
+    own = {("TEE-S", 7116): LAUNCHED["TEE-S", 7116] - 2, ("TEE-S", 7281): 55}
+    assert shown(place) == LAUNCHED | own
+    assert place.succeed("hard_sync", {"hard_sync_delta": published}, "SHOP")
+    assert shown(place) == LAUNCHED | own
+
+
 def test_a_restock_that_came_after_the_reading_is_published_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(place, monkeypatch)
     with Warehouse().transaction() as connection:

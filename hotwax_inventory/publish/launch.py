@@ -23,7 +23,7 @@ from hotwax_inventory.ledger.receiving import Receipt, Receiver, seconds_until, 
 from hotwax_inventory.publish.compare import Live, ToRead, keep_delta, levels_to_read, make_delta, read_live
 from hotwax_inventory.publish.delta import runs_too
 from hotwax_inventory.publish.guards import require_standing
-from hotwax_inventory.publish.manifest import RESTOCK, Delta, claim
+from hotwax_inventory.publish.manifest import RESTOCK, Delta, claim, newest_scope
 from hotwax_inventory.publish.moved import since_seq
 from hotwax_inventory.publish.resume import interrupted, resume, send_begun
 from hotwax_inventory.publish.sending import begin
@@ -32,6 +32,8 @@ from hotwax_inventory.resources import Shopify, Warehouse, transaction
 from hotwax_inventory.shopify import ShopifyClient
 
 UPLOAD = "restock_upload"
+# How a shop is published, whatever publishes to it.
+INHERITED = {"facility_group_id", "shopify_facility_group_id", "use_valid_atp", "difference_from"}
 # How long before the moment levels are read, and the warehouse is taken; a large warehouse takes longer, as its rehearsal shows.
 READ_SECONDS, TAKE_SECONDS = 7.0, 3.0
 # What is not ready so long before the moment is late.
@@ -63,7 +65,7 @@ class Launcher(Receiver):
     def receive_at(self, moment: datetime, receipt: Receipt, run: dg.DagsterRun, warehouse: Warehouse) -> int:
         if not runs_too(run, UPLOAD):
             return super().receive_at(moment, receipt, run, warehouse)
-        scopes = restock_scopes(_publication(run), warehouse)
+        scopes = restock_scopes(run, warehouse)
         if seconds_until(moment) < LATE_SECONDS:
             return self._receive_late(moment, receipt, scopes, run, warehouse)
         preparing = {
@@ -204,9 +206,19 @@ def _outcome(shop_id: str, preparing: Future[Ready | None]) -> Ready | None:
     return preparing.result()
 
 
-def restock_scopes(publication: RestockPublication, warehouse: Warehouse) -> list[Scope]:
-    """Every shop that we publish to."""
-    return [Scope(shop, publication) for shop in find_publishing_shops(warehouse)]
+def restock_scopes(run: dg.DagsterRun, warehouse: Warehouse) -> list[Scope]:
+    """Every shop that we publish to, with the parameters of its newest sync, but for those that the run tells `restock_upload`."""
+    config: Any = run.run_config
+    told = config.get("ops", {}).get(UPLOAD, {}).get("config", {})
+    shops = find_publishing_shops(warehouse)
+    with warehouse.transaction() as connection:
+        published = [
+            newest_scope(shop, connection).publication.model_dump(mode="json", include=INHERITED) for shop in shops
+        ]
+    return [
+        Scope(shop, RestockPublication.model_validate(parameters | told))
+        for shop, parameters in zip(shops, published, strict=True)
+    ]
 
 
 def plan(scope: Scope, live: Live, run: dg.DagsterRun, connection: duckdb.DuckDBPyConnection) -> Delta:
@@ -234,12 +246,6 @@ def _rehearse(receipt: Receipt, scope: Scope, warehouse: Warehouse) -> tuple[ToR
         finally:
             connection.rollback()
         return asked, time.monotonic() - started
-
-
-def _publication(run: dg.DagsterRun) -> RestockPublication:
-    """What the run tells its `restock_upload`."""
-    config: Any = run.run_config
-    return RestockPublication.model_validate(config.get("ops", {}).get(UPLOAD, {}).get("config", {}))
 
 
 def _seconds(seconds: float) -> timedelta:

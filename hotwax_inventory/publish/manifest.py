@@ -11,7 +11,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings
-from hotwax_inventory.imports.shops import find_shop
+from hotwax_inventory.imports.shops import Shop, find_shop
 from hotwax_inventory.publish.batch import DeltaFile, render_lines, write_files
 from hotwax_inventory.publish.target import Publication, Scope
 
@@ -156,6 +156,15 @@ def claim(sync_run_id: int, run: dg.DagsterRun, is_approved: bool, connection: d
 def sync_folder(shop_id: str, sync_run_id: int) -> str:
     """The folder of a delta below the outbox."""
     return f"{settings.file_name(shop_id)}/{sync_run_id:06}"
+
+
+def newest_scope(shop: Shop, connection: duckdb.DuckDBPyConnection) -> Scope:
+    """What is published to the shop: by the parameters of its newest sync, or by those that a sync has without any."""
+    (newest,) = connection.execute(
+        "select max(sync_run_id) from sync_run where shop_id = $shop_id and status_id <> 'planned' and job <> $restock",
+        {"shop_id": shop.shop_id, "restock": RESTOCK},
+    ).fetchall()[0]
+    return Scope(shop, Publication.model_validate({})) if newest is None else scope_of(newest, connection)
 
 
 def scope_of(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> Scope:

@@ -46,10 +46,15 @@ class RestockNotPublished(RuntimeError):
     op_tags={"dagster/priority": "1"},
 )
 def restock_upload(
-    context: dg.AssetExecutionContext, config: RestockPublication, receiver: Launcher, warehouse: Warehouse
+    context: dg.AssetExecutionContext,
+    config: RestockPublication,  # what a person may say; what they have said is in the run
+    receiver: Launcher,
+    warehouse: Warehouse,
 ) -> dg.MaterializeResult:
-    """One delta of what shipments have brought to a shop, with an outcome for each of its changes."""
-    scopes = restock_scopes(config, warehouse)
+    """One delta of what shipments have brought to a shop, with an outcome for each of its changes.
+
+    A shop is published as its newest sync has published it, but for what the config says."""
+    scopes = restock_scopes(context.run, warehouse)
     with ThreadPoolExecutor(max(1, len(scopes))) as threads:
         published = [threads.submit(_publish, scope, receiver, context.run, warehouse) for scope in scopes]
     with warehouse.transaction() as connection:

@@ -3,14 +3,12 @@
 from datetime import UTC, datetime
 
 import dagster as dg
-import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
 from hotwax_inventory.markdown import MOST_LINES, markdown_table
 from hotwax_inventory.plots import bar_chart
-from hotwax_inventory.publish.manifest import scope_of
-from hotwax_inventory.publish.target import Publication, Scope
+from hotwax_inventory.publish.manifest import newest_scope
 from hotwax_inventory.reconcile.drifted import report_drift
 from hotwax_inventory.reconcile.export import write_csv
 from hotwax_inventory.resources import Warehouse
@@ -81,7 +79,7 @@ def inventory_drift(context: dg.AssetExecutionContext, warehouse: Warehouse) -> 
     """One level that showed another number than ours when its shop was last read: since when and why, and what it shows now."""
     shop = {"shop_id": context.partition_key}
     with warehouse.transaction() as connection:
-        scope = _scope(find_shop(context.partition_key, connection), connection)
+        scope = newest_scope(find_shop(context.partition_key, connection), connection)
         compared = report_drift(scope, connection)
         found = connection.execute(COUNTS, shop | {"hours": settings.drift_max_hours()})
         names = [name for name, *_ in found.description or []]
@@ -115,15 +113,6 @@ def _earlier(context: dg.AssetExecutionContext) -> list[tuple[str, int]]:
         for at, report in found
         if report and isinstance(count := report.metadata["levels_found"].value, int)
     ]
-
-
-def _scope(shop: Shop, connection: duckdb.DuckDBPyConnection) -> Scope:
-    """What is published to the shop: by the parameters of its newest sync, or by those that a sync has without any."""
-    (newest,) = connection.execute(
-        "select max(sync_run_id) from sync_run where shop_id = $shop_id and status_id <> 'planned'",
-        {"shop_id": shop.shop_id},
-    ).fetchall()[0]
-    return Scope(shop, Publication.model_validate({})) if newest is None else scope_of(newest, connection)
 
 
 def _checks(shop: Shop, counts: dict[str, int]) -> list[dg.AssetCheckResult]:
