@@ -773,14 +773,14 @@ SYNC_WATERMARK = Table(
 )
 PUBLISHED_LEVEL = Table(
     "published_level",
-    "The last quantity that a level is known to have had from us.",
+    "The last quantity that a level has had from us, or may have had where Shopify never said.",
     (
         SHOP_ID,
         SHOPIFY_ITEM,
         SHOPIFY_LOCATION,
         Column("quantity", "integer", "units"),
         Column("sync_run_id", "bigint", "the delta that set it"),
-        Column("published_at", TIME, "when Shopify confirmed it"),
+        Column("published_at", TIME, "when that was certain, or given up"),
     ),
     key=("shop_id", "shopify_inventory_item_id", "shopify_location_id"),
 )

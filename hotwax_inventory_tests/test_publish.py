@@ -12,7 +12,9 @@ import pytest
 
 from hotwax_inventory import shopify, shopify_documents
 from hotwax_inventory.definitions import defs
+from hotwax_inventory.imports.shops import find_shop
 from hotwax_inventory.publish.batch import LineOutcome, Outcome, classify
+from hotwax_inventory.publish.upload import NotConfirmed, require_confirmed
 from hotwax_inventory.resources import Shopify, Warehouse, WarehouseBusy
 from hotwax_inventory.settings import ShopSettings
 from hotwax_inventory.simulator.faults import Fault
@@ -174,6 +176,11 @@ def test_what_shopify_refuses_for_good_is_named_and_the_rest_of_its_line_is_appl
     assert not result.success
     assert outcomes(stocked) == {"permanent": 9}
     assert "NON_MUTABLE_INVENTORY_ITEM" in stocked.failure(result)
+    retried = dg.DagsterRun("hard_sync", parent_run_id=result.run_id, root_run_id=result.run_id)
+    with Warehouse().transaction() as connection:
+        shop = find_shop("SHOP", connection)
+    with pytest.raises(NotConfirmed, match="9 permanent"):
+        require_confirmed(shop, retried, Warehouse())
     alone = materialised(stocked, "hard_sync", "hard_sync_delta", "hard_sync_upload")
     assert "NON_MUTABLE_INVENTORY_ITEM" in stocked.failure(alone)
 

@@ -148,6 +148,19 @@ def test_products_that_have_left_their_channel_by_the_clock_go_from_the_aggregat
     assert len(synced.simulator.shops.calls) == before
 
 
+def test_a_shop_that_takes_the_other_side_of_its_group_has_moved(synced: Place) -> None:
+    synced.write_reference("facility_group", f"{REFERENCE['facility_group']}OWN,OTHER,BROADWAY,2024-01-01,\n")
+    synced.write_reference("shopify_shop", REFERENCE["shopify_shop"].replace("exclude", "include"))
+    synced.succeed("load_reference")
+    group = {"shopify_facility_group_id": "OWN"}
+    synced.succeed("hard_sync", {"hard_sync_delta": group}, "SHOP")
+    synced.simulator.shops.set_available("SHOP", item(synced, "TEE-S"), 7281, 77)
+    synced.write_reference("shopify_shop", REFERENCE["shopify_shop"])
+    synced.succeed("load_reference")
+    synced.succeed(RECENT, {"recent_change_delta": group}, "SHOP")
+    assert shown(synced) == TARGETS
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
@@ -182,6 +195,28 @@ def test_what_a_new_reference_makes_of_a_channel_is_sent_as_what_has_moved(
     assert shown(synced) == TARGETS | expected
     synced.succeed("hard_sync", shop="SHOP")
     assert synced.rows("select change_count from sync_run order by sync_run_id desc limit 1") == [(0,)]
+
+
+def test_a_kit_that_nothing_makes_any_longer_is_on_sale_nowhere(synced: Place) -> None:
+    kit = item(synced, "GIFT-KIT")
+
+    def shows(*expected: int) -> None:
+        synced.succeed(RECENT, shop="SHOP")
+        assert [synced.simulator.shops.level("SHOP", kit, n).available for n in (7000, 7116, 7281)] == list(expected)
+
+    synced.put(f"{KITS}/1.csv", f"{KIT_HEADER}GIFT-KIT,10001,1,PRODUCT_COMPONENT\n", datetime(2026, 3, 5, tzinfo=UTC))
+    synced.succeed("import_kit_component")
+    shows(20, 6, 4)
+    for kind, expected in (("MARKETING_PKG_PICK", (0, 0, 0)), ("FINISHED_GOOD", (20, 6, 4))):
+        synced.write_reference("product", REFERENCE["product"].replace("TEE-S,FINISHED_GOOD", f"TEE-S,{kind}"))
+        synced.succeed("load_reference")
+        shows(*expected)
+    never_counted = f"{REFERENCE['product']}10004,TEE-XL,FINISHED_GOOD,504,,\n"
+    synced.write_reference("product", never_counted)
+    synced.succeed("load_reference")
+    synced.put(f"{KITS}/2.csv", f"{KIT_HEADER}GIFT-KIT,10004,1,PRODUCT_COMPONENT\n", datetime(2026, 3, 6, tzinfo=UTC))
+    synced.succeed("import_kit_component")
+    shows(0, 0, 0)
 
 
 def test_kits_that_are_ordinary_products_from_now_on_show_what_netsuite_has_counted(

@@ -101,7 +101,7 @@ select
         when is_repeated then 'The same content came twice in this run. It was applied once.'
         when effective_at > current_timestamp + interval 10 minutes
             then 'Its time, ' || strftime(effective_at, '%Y-%m-%d %H:%M:%S')
-                || ' UTC, is to come: what arrives until then counts as older. See the clock of who writes the files.'
+                || ' UTC, is to come, and counts as it stands. See the clock of who writes the files.'
     end as message
 from judged as j
 order by ordinal

@@ -167,7 +167,8 @@ def _records(lines: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
             break
         except csv.Error as error:
             raise BadFile(
-                f"The quote that opens in line {start} is not closed within {MOST_FIELD_CHARACTERS:,} characters."
+                f"A field of the record in line {start} has more than {MOST_FIELD_CHARACTERS:,} characters: a quote is not closed, "
+                "or it is no CSV."
             ) from error
         if len(lines_of_record) > 1 and not _is_strict(lines_of_record):
             raise BadFile(f"The quote that opens in line {start} is not closed as it should be.")

@@ -179,6 +179,15 @@ GROUP_MOVED = ITEMS_MOVED.format(
     """
     )
 )
+# Another store, or another side of its group, is another set of numbers for a shop.
+_PUBLISHES = "shop_id, product_store_id, shopify_facility_group_mode"
+SHOP_MOVED = f"""
+update shopify_shop_product
+set changed_seq = (select last_value + 1 from sequence)
+where shop_id in (
+    select shop_id from (select {_PUBLISHES} from shopify_shop except select {_PUBLISHES} from replaced)
+)
+"""
 # A store's switches say what its parked orders take.
 STORE_MOVED = ITEMS_MOVED.format(
     products="""
@@ -247,6 +256,7 @@ REFERENCE_FILES = (
             _one_of("inventory_master", "hotwax", "shopify"),
             _one_of("shopify_facility_group_mode", "exclude", "include"),
         ),
+        moved=SHOP_MOVED,
     ),
     ReferenceFile(
         tables.SHOPIFY_SHOP_LOCATION,

@@ -1,11 +1,13 @@
 """Scheduled restocks from the Import app: stock that a facility is to have from a moment on (HotWax reference 3.9, design 8.7).
 
-The rows of one restock name, time, facility and shop are one shipment; it is received at its time by `ledger.receiving`."""
+The rows of one restock name, time, facility and shop are one shipment; it is received at its time by `ledger.receiving`. A row that
+comes after that is refused, since nobody would receive it."""
 
 import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import settings, tables
+from hotwax_inventory.files.names import REFUSED
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import shipments, summary
 from hotwax_inventory.imports.declaration import Column, Import, ImportFiles
@@ -42,7 +44,7 @@ FEED = Feed(
 LOCAL_TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?"
 ZONE = " ?(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)"
 # What is a moment of a restock, and no slip of a pen.
-FIRST_YEAR, LAST_YEAR = 1970, 9000
+FIRST_YEAR, LAST_YEAR = 1970, 8999
 # The moments at which a clock in the store shows a time.
 TWICE = """list_filter(
             [timezone(default_time_zone, {0}) - interval 1 hour, timezone(default_time_zone, {0})],
@@ -58,6 +60,7 @@ with timed as (
     select
         r.*,
         l.effective_at,
+        regexp_matches(l.file_name, '{REFUSED.pattern}') as is_mended,
         timezone(r.default_time_zone, l.effective_at) as store_time,
         case when regexp_full_match(r.stated_time, '[0-9]{{1,2}}:[0-9]{{2}}(:[0-9]{{2}})?')
             then try_cast(r.stated_time as time)
@@ -84,7 +87,7 @@ staged as (
             when is_local then list_min(occurrences[1])
             else list_min(list_filter(flatten(occurrences), lambda moment: moment >= effective_at))
         end as moment,
-        if(moment between '{FIRST_YEAR}-01-01' and '{LAST_YEAR}-12-31', moment, null) as scheduled_at
+        if(year(moment) between {FIRST_YEAR} and {LAST_YEAR}, moment, null) as scheduled_at
     from occurring
 ),
 {IDENTIFIED},
@@ -93,16 +96,19 @@ named as (
         *,
         nullif(stated_name, '') as restock_name,
         nullif(product_store, '') as product_store_id,
-        nullif(shopify_store, '') as shop_id
+        nullif(shopify_store, '') as shop_id,
+        {SHIPMENT_ID} as shipment_id
     from identified
 ),
--- its restock was received or cancelled before, without it
+-- its restock was received or cancelled before, without it; what an older file says was taken back before that
 late as (
     select n.log_id, n.line_number, true as is_late
     from named as n
-    semi join ({shipments.DONE}) as done on done.shipment_id = {SHIPMENT_ID}
-    anti join shipment_item as i
-        on i.shipment_id = {SHIPMENT_ID} and i.product_id = n.product_id and i.quantity = n.units
+    join shipment as s on s.shipment_id = n.shipment_id and s.shipment_id in ({shipments.DONE})
+    join data_manager_log as l on l.log_id = s.log_id and l.effective_at <= n.effective_at
+    left join (select distinct shipment_id, product_id, quantity from shipment_item) as i
+        on i.shipment_id = s.shipment_id and i.product_id = n.product_id and i.quantity = n.units
+    where not coalesce({IS_DERIVED_KIT}, false) and (n.is_mended or i.shipment_id is null)
 )
 select
     *,
@@ -119,7 +125,8 @@ select
             then {{'column_name': 'stated_time', 'reason': 'the row says no time'}}
         when is_late then {{
             'column_name': 'stated_name',
-            'reason': 'its restock was received or cancelled before, without this row: give the row another name or time'
+            'reason': 'its restock was received, in part at least, or cancelled before, without this row: state what is still to '
+                || 'come under another name or time'
         }}
         else {{
             'column_name': 'stated_time',

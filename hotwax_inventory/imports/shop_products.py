@@ -59,7 +59,7 @@ set changed_seq = (select last_value + 1 from sequence)
 where product_id in ({products})
 """
 
-# The products of which something is counted, ruled or parked at `{facilities}`.
+# The products of which something is counted, ruled or parked at `{facilities}`; at the aggregate location all are.
 AT_FACILITIES = """
     select product_id
     from (
@@ -70,6 +70,8 @@ AT_FACILITIES = """
         select product_id, facility_id from product_facility
         union all
         select product_id, facility_id from virtual_queue_item
+        union all
+        select product_id, '_NA_' from shopify_shop_product
     )
     where facility_id in ({facilities})
 """

@@ -51,7 +51,7 @@ from kit_inventory
 where product_id not in ({KITS})
 """
 
-# A component that is not known at a facility counts zero there, so the kit does too.
+# A component that is not known at a facility counts zero there, so the kit does too; so does one that is a kit itself.
 MADE = f"""
 create or replace temp table made as
 with component as (
@@ -71,14 +71,12 @@ stocked as (
     select
         c.product_id,
         i.facility_id,
-        min(greatest(0, i.available_to_promise_total) // c.quantity) as kits,
+        min(if(i.product_id in ({KITS}), 0, greatest(0, i.available_to_promise_total) // c.quantity)) as kits,
         count(*) as components
     from component as c
     join inventory_item as i on i.product_id = c.product_id_to
     join facility as f on f.facility_id = i.facility_id
     where f.parent_facility_type_id is distinct from 'VIRTUAL_FACILITY'
-        -- a component that has become a kit was counted once, and is no more
-        and i.product_id not in ({KITS})
     group by c.product_id, i.facility_id
 )
 select

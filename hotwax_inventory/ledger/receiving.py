@@ -16,6 +16,7 @@ import duckdb
 from pydantic import Field
 
 from hotwax_inventory import settings, tables
+from hotwax_inventory.imports.restock import FIRST_YEAR, LAST_YEAR
 from hotwax_inventory.ledger.fold import apply_events
 from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.resources import Warehouse
@@ -313,11 +314,15 @@ def _moment(stated: str | None) -> datetime:
     try:
         moment = datetime.fromisoformat(stated or "")
         zoned = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(settings.restock_time_zone()))
-        return zoned.astimezone(UTC)
+        found = zoned.astimezone(UTC)
     except (ValueError, OverflowError):
+        found = None
+    if found is None or not FIRST_YEAR <= found.year <= LAST_YEAR:
         raise ReceivingRefused(
-            f"action = reschedule needs scheduled_at in ISO 8601, such as 2026-11-27T09:00:00-05:00 (it is {stated!r})."
-        ) from None
+            f"action = reschedule needs scheduled_at in ISO 8601, of the years {FIRST_YEAR} to {LAST_YEAR}, such as "
+            f"2026-11-27T09:00:00-05:00 (it is {stated!r})."
+        )
+    return found
 
 
 WAITING = """

@@ -30,8 +30,9 @@ class Outcome(StrEnum):
 
 # An outcome that another round may still change.
 OPEN = (Outcome.STALE, Outcome.RETRYABLE, Outcome.UNKNOWN)
-# The same in SQL. Spelled out: what a list decides that is bound is decided after the joins.
+# The same in SQL. They are spelled out since DuckDB joins first and filters then where a list is a parameter.
 OPEN_OUTCOMES = f"({', '.join(map(sql_text, OPEN))})"
+IS_OPEN = f"(c.outcome is null or c.outcome in {OPEN_OUTCOMES})"
 # Codes of ours for an unknown outcome that Shopify has said nothing of, in SQL: the change may have been made.
 IS_UNANSWERED = "regexp_matches(error_code, '^NO_(ANSWER|PAYLOAD|RESULT)')"
 

@@ -27,10 +27,12 @@ Levels = list[tuple[int, int, int]]
 
 @dataclass(frozen=True)
 class ToRead:
-    """What must be read live before comparing, the sequence up to which our numbers are in it, and what of them no level shows."""
+    """What must be read live before comparing, the sequence up to which our numbers are in it, since when we know so, and what of
+    them no level shows."""
 
     levels: Levels
     upto_seq: int
+    asked_at: datetime
     left_out: dict[str, int] = field(default_factory=dict)
 
 
@@ -175,33 +177,39 @@ where t.changed_seq > $since or p.changed_seq > $since
 
 
 def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> ToRead:
-    """What must be read live before a delta of the job is made. Raises NothingRead, UnknownGroup."""
+    """What must be read live before a delta of the job is made; memberships that have begun or ended are noted first.
+
+    Raises NothingRead, UnknownGroup."""
+    now = datetime.now(UTC)
     last_read(scope.shop.shop_id, connection)
     if job != RESTOCK:
-        note_memberships(scope.shop.shop_id, connection)
+        note_memberships(scope.shop.shop_id, now, connection)
     (upto_seq,) = connection.execute("select last_value from sequence").fetchall()[0]
     values = {"shop_id": scope.shop.shop_id}
     if job == HARD_SYNC:
-        return ToRead(connection.execute(TOUCHED_SINCE, values).fetchall(), upto_seq)
+        return ToRead(connection.execute(TOUCHED_SINCE, values).fetchall(), upto_seq, now)
     since = since_seq(scope, job, connection)
     not_matched = 0 if job == RESTOCK else moved_and_not_matched(scope.shop.shop_id, since, connection)
     if not narrow_to_moved(scope.shop.shop_id, job, since, connection):
-        return ToRead([], upto_seq, _named({"product_not_matched": not_matched}))
+        return ToRead([], upto_seq, now, _named({"product_not_matched": not_matched}))
     compare_levels(scope, since, HAS_MOVED, connection, is_narrow=True)
     levels = connection.execute(
         "select l.shopify_inventory_level_id, l.shopify_inventory_item_id, l.shopify_location_id from compared as c "
         "join shopify_inventory_level as l using (shopify_inventory_item_id, shopify_location_id)"
     ).fetchall()
     (not_known,) = connection.execute(WITHOUT_LEVEL, scope.values() | {"since": since}).fetchall()[0]
-    return ToRead(levels, upto_seq, _named({"level_not_known": not_known, "product_not_matched": not_matched}))
+    return ToRead(levels, upto_seq, now, _named({"level_not_known": not_known, "product_not_matched": not_matched}))
 
 
 def read_live(client: ShopifyClient, asked: ToRead) -> Live:
     """What levels show now. Raises ShopifyUnavailable, ShopifyRefused."""
-    read_at = datetime.now(UTC)
     shown = client.levels([(level, item) for level, item, _ in asked.levels])
     return Live(
-        [(item, location) for _, item, location in asked.levels], shown, asked.upto_seq, read_at, asked.left_out
+        [(item, location) for _, item, location in asked.levels],
+        shown,
+        asked.upto_seq,
+        asked.asked_at,
+        asked.left_out,
     )
 
 

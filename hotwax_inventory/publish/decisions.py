@@ -4,8 +4,8 @@ nobody has moved the level; or a new decision, our number of now against the lev
 import duckdb
 
 from hotwax_inventory.publish.batch import (
+    IS_OPEN,
     IS_UNANSWERED,
-    OPEN_OUTCOMES,
     PERMANENT_CODES,
     SAME_KEY_CODES,
     DeltaFile,
@@ -86,13 +86,14 @@ left join published_level as p
     and p.shopify_inventory_item_id = c.shopify_inventory_item_id
     and p.shopify_location_id = c.shopify_location_id
 where c.sync_run_id = $sync_run_id
-    and (c.outcome is null or c.outcome in {OPEN_OUTCOMES})
+    and {IS_OPEN}
 """
 
 # In order: a level that is gone; no word from Shopify while it remembers the key, unless this is the last time that it is asked;
-# no word, and the level says that the change was made; no word, and others have moved the level too, where only our own movement
-# may be sent; no word to the last, and the level is as it was; nothing is promised any more; our number is another one than that of
-# an interrupted delta, which is for a delta with guards of its own; nothing is left to do; to be sent again.
+# no word, and the level says that the change was made, unless strangers may have bought what it was to take away; no word, and
+# others have moved the level too, where only our own movement may be sent; no word to the last, and the level is as it was; nothing
+# is promised any more; our number is another one than that of an interrupted delta, which is for a delta with guards of its own;
+# nothing is left to do; to be sent again.
 DECIDED = """
 create or replace temp table decided as
 select
@@ -100,7 +101,7 @@ select
     case
         when available is null then 'permanent'
         when is_silent and is_remembered and not is_given_up then outcome
-        when is_unclear and available = observed_quantity + delta then 'applied'
+        when is_unclear and available = observed_quantity + delta and not ($is_from_published and delta < 0) then 'applied'
         when is_forgotten then 'contested'
         when is_silent and is_given_up then if(available = observed_quantity, 'contested', outcome)
         when promised_quantity is null then 'permanent'
@@ -208,8 +209,9 @@ def decide(
             "permanent": sorted(PERMANENT_CODES),
         },
     )
-    is_last = {"is_resumed": is_resumed, "rounds": ROUNDS}
-    connection.execute(DECIDED, {"is_from_published": scope.is_from_published} | is_last)
+    connection.execute(
+        DECIDED, {"is_from_published": scope.is_from_published, "is_resumed": is_resumed, "rounds": ROUNDS}
+    )
     connection.execute(SETTLED, values)
     place_changes(AGAIN, {}, MAX_CHANGES, connection)
     run_id, written = connection.execute(

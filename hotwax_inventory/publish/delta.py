@@ -4,6 +4,7 @@ The hard sync compares everything that the shop showed in its bulk read, the rec
 Materialised alone a delta is the dry run: the files, the manifest and the preview are there, and nothing is sent. In a run that
 sends, an upload that was interrupted is brought to its end first."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -116,7 +117,7 @@ def _plan(
         unfinished = interrupted(shop.shop_id, connection) if is_sent else None
         scope = Scope(shop, publication)
         is_first = job == RECENT and not was_read(shop.shop_id, connection)
-        asked = ToRead([], 0) if is_first else levels_to_read(scope, job, connection)
+        asked = ToRead([], 0, datetime.now(UTC)) if is_first else levels_to_read(scope, job, connection)
     if job == RECENT and not (asked.levels or is_first) and unfinished is None:
         return _nothing_moved(asset, asked)
     with shopify.client(shop.shop_id, shop.shop_domain) as client:

@@ -81,8 +81,8 @@ class Launcher(Receiver):
         try:
             items = self._launch(moment, receipt, ready, run, warehouse)
         except (duckdb.Error, OSError, UnknownGroup) as error:
-            # the stock comes at its moment, whatever keeps a delta from being made; `restock_upload` meets that again
-            dg.get_dagster_logger().warning(f"The restock is received without being published: {error}")
+            # the stock comes at its moment, whatever keeps a delta from being made
+            dg.get_dagster_logger().warning(f"The restock is received first and published then: {error}")
             return self._receive_late(moment, receipt, scopes, run, warehouse)
         launched = {one.scope.shop.shop_id for one in ready}
         self._publish_late([scope for scope in scopes if scope.shop.shop_id not in launched], run, warehouse)
@@ -108,11 +108,7 @@ class Launcher(Receiver):
                 return
         self.hold(shop.shop_id)
         with self.shopify.client(shop.shop_id, shop.shop_domain) as client:
-            require_standing(client)
-            with warehouse.transaction() as connection:
-                unfinished = interrupted(shop.shop_id, connection)
-            if unfinished is not None:
-                resume(unfinished, run.run_id, warehouse, client)
+            _clear_the_way(shop.shop_id, client, run, warehouse)
             with warehouse.transaction() as connection:
                 asked = levels_to_read(scope, RESTOCK, connection)
             live = read_live(client, asked)
@@ -121,10 +117,8 @@ class Launcher(Receiver):
             send_begun(delta, scope, warehouse, client)
 
     def ended(self, shop_id: str) -> None:
-        """Wait for what was begun for a shop. Raises what has kept its lines from being answered."""
-        self._wait_for(shop_id, self._preparing, self._late)
-        if shop_id in self._sending:
-            self._sending[shop_id].result()
+        """Wait for what was begun for a shop; `publish` takes up what has failed of it."""
+        self._wait_for(shop_id, self._preparing, self._sending, self._late)
 
     def _wait_for(self, shop_id: str, *begun: Mapping[str, Future[Any]]) -> None:
         wait([futures[shop_id] for futures in begun if shop_id in futures])
@@ -138,7 +132,7 @@ class Launcher(Receiver):
         return items
 
     def _publish_late(self, scopes: Sequence[Scope], run: dg.DagsterRun, warehouse: Warehouse) -> None:
-        """Publish to shops once what was begun for them is done; what fails is left to `restock_upload`."""
+        """Publish to shops once what was begun for them is done; what fails is left to `restock_upload`, which gives them back."""
 
         def publish(scope: Scope, *begun: Mapping[str, Future[Any]]) -> None:
             self._wait_for(scope.shop.shop_id, *begun)
@@ -168,15 +162,9 @@ class Launcher(Receiver):
         if not asked.levels:
             return None
         self.hold(shop.shop_id, max(0.0, seconds_until(moment)))
-        self._wait_for(shop.shop_id, late)
-        if shop.shop_id in self._sending:
-            self._sending[shop.shop_id].result()
+        self._wait_for(shop.shop_id, self._sending, late)
         client = self._clients.enter_context(self.shopify.client(shop.shop_id, shop.shop_domain))
-        require_standing(client)
-        with warehouse.transaction() as connection:
-            unfinished = interrupted(shop.shop_id, connection)
-        if unfinished is not None:
-            resume(unfinished, run.run_id, warehouse, client)
+        _clear_the_way(shop.shop_id, client, run, warehouse)
         wait_until(moment - _seconds(READ_SECONDS + 4 * seconds))
         asked, seconds = _rehearse(receipt, scope, warehouse)
         return Ready(scope, client, read_live(client, asked), seconds)
@@ -195,6 +183,15 @@ class Launcher(Receiver):
                     send_begun, delta, one.scope, warehouse, one.client
                 )
         return items
+
+
+def _clear_the_way(shop_id: str, client: ShopifyClient, run: dg.DagsterRun, warehouse: Warehouse) -> None:
+    """See that the token may publish, and bring a delta of the shop that was interrupted to its end."""
+    require_standing(client)
+    with warehouse.transaction() as connection:
+        unfinished = interrupted(shop_id, connection)
+    if unfinished is not None:
+        resume(unfinished, run.run_id, warehouse, client)
 
 
 def _outcome(shop_id: str, preparing: Future[Ready | None]) -> Ready | None:

@@ -3,6 +3,8 @@
 Temporary tables stand before those of the same name while the connection is open, so that comparing costs what has moved and not
 what there is."""
 
+from datetime import datetime
+
 import duckdb
 
 from hotwax_inventory.imports.shop_products import AT_FACILITIES, ITEMS_MOVED
@@ -123,14 +125,17 @@ BEGUN_OR_ENDED = """
         join sync_run as r on r.sync_run_id = w.sync_run_id
         where w.shop_id = $shop_id
     )
-    where from_date between marked_at and current_timestamp or thru_date between marked_at and current_timestamp
+    where from_date between marked_at and $now or thru_date between marked_at and $now
 """
-MEMBERSHIPS_MOVED = ITEMS_MOVED.format(products=AT_FACILITIES.format(facilities=BEGUN_OR_ENDED))
+MEMBERSHIPS_MOVED = (
+    f"{ITEMS_MOVED.format(products=AT_FACILITIES.format(facilities=BEGUN_OR_ENDED))}and shop_id = $shop_id"
+)
 
 
-def note_memberships(shop_id: str, connection: duckdb.DuckDBPyConnection) -> None:
-    """Let what is at facilities count as moved whose membership of a group has begun or ended by the clock alone."""
-    values = {"shop_id": shop_id}
+def note_memberships(shop_id: str, now: datetime, connection: duckdb.DuckDBPyConnection) -> None:
+    """Let what is at facilities count as moved whose membership of a group has begun or ended by the clock alone. A delta that is
+    observed at `now` or later marks that it was."""
+    values = {"shop_id": shop_id, "now": now}
     if connection.execute(f"select exists ({BEGUN_OR_ENDED})", values).fetchall()[0][0]:
         connection.execute(MEMBERSHIPS_MOVED, values)
         connection.execute("update sequence set last_value = last_value + 1")

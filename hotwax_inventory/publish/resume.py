@@ -8,7 +8,7 @@ from datetime import timedelta
 import dagster as dg
 import duckdb
 
-from hotwax_inventory.publish.batch import OPEN, OPEN_OUTCOMES, Outcome
+from hotwax_inventory.publish.batch import IS_OPEN, OPEN, Outcome
 from hotwax_inventory.publish.manifest import RESTOCK, Delta, scope_of
 from hotwax_inventory.publish.sending import Sender, bulk_document, store_operation
 from hotwax_inventory.publish.settling import settle
@@ -59,28 +59,28 @@ when not matched then insert
 GUESSED = """
 merge into published_level as p
 using (
-    select shop_id, shopify_inventory_item_id, shopify_location_id, target_quantity as quantity, sync_run_id,
-        decided_at as published_at
+    select shop_id, shopify_inventory_item_id, shopify_location_id,
+        if(delta > 0, target_quantity, observed_quantity) as quantity, sync_run_id, decided_at as published_at
     from sync_change
     where sync_run_id = $sync_run_id
-        and delta > 0
         and (error_code = 'MOVED_WHILE_UNKNOWN' or outcome = 'unknown' and $is_given_up)
 ) as n
 on p.shop_id = n.shop_id
     and p.shopify_inventory_item_id = n.shopify_inventory_item_id
     and p.shopify_location_id = n.shopify_location_id
-when matched then update
+when matched and n.quantity > p.quantity then update
 when not matched then insert
 """
 
 
-# What others have moved in every round is looked at again by the next sync.
+# What others have moved in every round is looked at again by the next sync, and what Shopify refuses of a delta that was resumed
+# by the one that follows in the same run, which tells of it.
 CONTESTED = """
 update shopify_shop_product as p
 set changed_seq = (select last_value + 1 from sequence)
 from sync_change as c
 where c.sync_run_id = $sync_run_id
-    and c.outcome = 'contested'
+    and (c.outcome = 'contested' or (c.outcome = 'permanent' and $is_resumed))
     and c.shop_id = p.shop_id
     and c.shopify_inventory_item_id = p.shopify_inventory_item_id
 """
@@ -139,8 +139,7 @@ def resume(sync_run_id: int, run_id: str, warehouse: Warehouse, client: ShopifyC
             {"id": sync_run_id, "run_id": run_id},
         )
         connection.execute(
-            "update sync_change set attempts = 0 "
-            f"where sync_run_id = $id and (outcome is null or outcome in {OPEN_OUTCOMES})",
+            f"update sync_change as c set attempts = 0 where sync_run_id = $id and {IS_OPEN}",
             {"id": sync_run_id},
         )
     for name, operation_id in _operations(sync_run_id, warehouse, client).items():
@@ -185,8 +184,9 @@ def _close(sync_run_id: int, status_if_open: str, warehouse: Warehouse) -> Count
         connection.execute(
             GUESSED, {"sync_run_id": sync_run_id, "is_given_up": not is_final and status_if_open == "abandoned"}
         )
-        if counts[Outcome.CONTESTED]:
-            connection.execute(CONTESTED, {"sync_run_id": sync_run_id})
+        is_resumed = status_if_open == "abandoned"
+        if counts[Outcome.CONTESTED] or (is_resumed and counts[Outcome.PERMANENT]):
+            connection.execute(CONTESTED, {"sync_run_id": sync_run_id, "is_resumed": is_resumed})
             connection.execute("update sequence set last_value = last_value + 1")
         if is_final:
             connection.execute(

@@ -8,7 +8,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings
-from hotwax_inventory.publish.batch import IS_UNANSWERED, OPEN_OUTCOMES, SAME_KEY_CODES, load_shown
+from hotwax_inventory.publish.batch import IS_OPEN, IS_UNANSWERED, SAME_KEY_CODES, load_shown
 from hotwax_inventory.publish.decisions import KEY_HOURS, ROUNDS, decide
 from hotwax_inventory.publish.sending import Sender
 from hotwax_inventory.publish.target import Scope
@@ -26,7 +26,7 @@ left join shopify_inventory_level as l
     and l.shopify_inventory_item_id = c.shopify_inventory_item_id
     and l.shopify_location_id = c.shopify_location_id
 where c.sync_run_id = $sync_run_id
-    and (c.outcome is null or c.outcome in {OPEN_OUTCOMES})
+    and {IS_OPEN}
     and c.attempts < $rounds
 """
 

@@ -108,14 +108,14 @@ where shop_id = $shop_id
     )
 """
 
-# What a level last had from us, with the product that it is of, where somewhere there is something to count of it.
-PUBLISHED = """
+# What a level last had from us, with the product that it is of, where somewhere there is something to count of it, or it is a kit.
+PUBLISHED = f"""
 select p.product_id, l.facility_id, l.shopify_location_id, greatest(p.changed_seq, k.changed_seq) as changed_seq, h.sync_run_id
 from published_location as l
 join published_level as h on h.shop_id = $shop_id and h.shopify_location_id = l.shopify_location_id and h.quantity > 0
 join shopify_shop_product as p
     on p.shop_id = $shop_id and p.shopify_inventory_item_id = h.shopify_inventory_item_id
-join (
+left join (
     select product_id, max(changed_seq) as changed_seq
     from (
         select product_id, changed_seq from inventory_item
@@ -130,6 +130,7 @@ join (
     group by product_id
 ) as k
     on k.product_id = p.product_id
+where k.product_id is not null or ($kits_are_derived and p.product_id in ({KITS}))
 """
 
 # product_id, facility_id, shopify_location_id, target_quantity (units), changed_seq. What we have put on sale and is no more is 0:

@@ -42,6 +42,8 @@ class Approval(dg.Config):
     )
 
 
+# What ends a run red where something is not confirmed, once it has told what the levels show.
+VERIFICATION = "sync_verification"
 CONFIRMED = "changes_confirmed"
 
 
@@ -79,7 +81,6 @@ def recent_change_upload(
     return _upload(context, config, RECENT, shopify, warehouse)
 
 
-VERIFICATION = "sync_verification"
 DELTAS = {HARD_SYNC: "hard_sync_delta", RECENT: "recent_change_delta"}
 
 
@@ -140,12 +141,16 @@ def _result(metadata: dict[str, Any], complaint: str | None) -> dg.MaterializeRe
     )
 
 
-# What a run has sent of its own: the delta that it has made, or that of another run where it has made none.
+# What a run, or one that it retries, has sent last: the delta that it has made, or that of another run where it has made none.
 OF_RUN = """
 select r.sync_run_id, r.job, coalesce(c.outcome, 'not_sent') as outcome, count(*)
 from sync_run as r
 join sync_change as c on c.sync_run_id = r.sync_run_id
-where r.shop_id = $shop_id and r.sent_by_run = $run_id and (list_contains($runs, r.run_id) or not $has_made)
+where r.sync_run_id = (
+    select max(sync_run_id)
+    from sync_run
+    where shop_id = $shop_id and list_contains($runs, sent_by_run) and (list_contains($runs, run_id) or not $has_made)
+)
 group by all
 """
 
@@ -154,16 +159,17 @@ def require_confirmed(shop: Shop, run: dg.DagsterRun, warehouse: Warehouse) -> N
     """Raises NotConfirmed when the run has sent a delta and Shopify has not confirmed every change of it."""
     values = {
         "shop_id": shop.shop_id,
-        "run_id": run.run_id,
         "runs": own_runs(run),
         "has_made": any(runs_too(run, delta) for delta in DELTAS.values()),
     }
     with warehouse.transaction() as connection:
         rows = connection.execute(OF_RUN, values).fetchall()
-    for sync_run_id, job in {(sync_run_id, job) for sync_run_id, job, *_ in rows}:
-        counts = Counter({outcome: count for one, _, outcome, count in rows if one == sync_run_id})
-        if complaint := _complaint(shop, sync_run_id, counts, job, warehouse):
-            raise NotConfirmed(complaint)
+    if not rows:
+        return
+    sync_run_id, job, *_ = rows[0]
+    counts = Counter({outcome: count for *_, outcome, count in rows})
+    if complaint := _complaint(shop, sync_run_id, counts, job, warehouse):
+        raise NotConfirmed(complaint)
 
 
 def own_runs(run: dg.DagsterRun) -> list[str]:

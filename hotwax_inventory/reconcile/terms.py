@@ -1,5 +1,6 @@
 """The terms of a number and what became of it in Shopify: asked of the tables as they are, or were at the moment."""
 
+from hotwax_inventory.ledger.kits import KITS
 from hotwax_inventory.reconcile.provenance import UNTIL, Question
 
 FACILITY = Question(
@@ -70,12 +71,13 @@ QUEUE = Question(
 )
 COMPONENTS = Question(
     "Components of the kit",
-    "A facility has as many kits as its scarcest component makes; a component that no file has named there makes none.",
+    "A facility has as many kits as its scarcest component makes; one that no file has named there, or that is a kit, makes none.",
     "facility, component, per kit, ATP, kits, list in file, line",
-    """
+    f"""
     select e.facility_id, (select coalesce(internal_name, product_id) from product as p where p.product_id = k.product_id_to),
         k.quantity, i.available_to_promise_total,
-        coalesce(greatest(0, i.available_to_promise_total) // k.quantity, 0)::bigint, l.remote_path, k.line_number
+        if(i.product_id in ({KITS}), 0, coalesce(greatest(0, i.available_to_promise_total) // k.quantity, 0))::bigint,
+        l.remote_path, k.line_number
     from kit_component as k
     cross join explained as e
     left join inventory_item as i on i.product_id = k.product_id_to and i.facility_id = e.facility_id

@@ -114,10 +114,13 @@ select
     'change_' || if(c.outcome = 'contested', 'contested', 'refused'), c.shop_id, c.product_id, c.facility_id,
     coalesce(p.internal_name, c.product_id),
     c.outcome || coalesce(': ' || c.error_code, '') || ', ' || c.target_quantity || ' units in delta ' || c.sync_run_id,
-    if(c.outcome = 'contested',
-        'Find out what else writes to the level: it moved in every round.',
-        'Mend the item or the location in Shopify, then run hard_sync.'
-    ),
+    case
+        when c.outcome = 'permanent' then 'Mend the item or the location in Shopify, then run hard_sync.'
+        when c.error_code = 'OVERTAKEN' then 'Nothing, if the next sync sends it: our number is another one by now.'
+        when c.error_code = 'MOVED_WHILE_UNKNOWN' or starts_with(c.error_code, 'NO_')
+            then 'See whether the level is right: Shopify never said whether the change was made.'
+        else 'Find out what else writes to the level: it moved in every round.'
+    end,
     c.decided_at
 from sync_change as c
 left join product as p on p.product_id = c.product_id
