@@ -143,9 +143,9 @@ def test_products_that_have_left_their_channel_by_the_clock_go_from_the_aggregat
     synced.rows("update facility_group set thru_date = current_timestamp where facility_id <> 'CONFIGURATION'")
     synced.succeed(RECENT, shop="SHOP")
     assert shown(synced) == TARGETS | dict.fromkeys([("TEE-S", 7000), ("TEE-M", 7000), ("TEE-L", 7000)], 0)
-    before = len(synced.simulator.shops.calls)
+    before = len(synced.simulator.shops.calls), synced.rows("from sequence")
     synced.succeed(RECENT, shop="SHOP")
-    assert len(synced.simulator.shops.calls) == before
+    assert (len(synced.simulator.shops.calls), synced.rows("from sequence")) == before
 
 
 def test_a_shop_that_takes_the_other_side_of_its_group_has_moved(synced: Place) -> None:
@@ -406,38 +406,73 @@ def test_a_sale_stands_though_nobody_learns_what_became_of_our_change(
     assert shown(synced)["TEE-S", 7116] == 6, "9 - 3"
 
 
-@pytest.mark.parametrize("is_forgotten", [True, False])
+FAILED_BEFORE = "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "faults", "sold", "expected"),
+    [
+        # made, and its answer lost
+        (9, [("reset_after", 1, None), ("user_error", 2, FAILED_BEFORE)], 1, 8),
+        # not made, and strangers buy as much as it was to take away
+        (4, [("user_error", 1, FAILED_BEFORE)], 2, 2),
+    ],
+)
 def test_a_sale_stands_though_it_hides_whether_our_change_was_made(
-    synced: Place, monkeypatch: pytest.MonkeyPatch, is_forgotten: bool
+    synced: Place, monkeypatch: pytest.MonkeyPatch, quantity: int, faults: list[Any], sold: int, expected: int
 ) -> None:
     shops, tee, read = synced.simulator.shops, item(synced, "TEE-S"), ShopifyClient.levels
-    reset(synced, "later", ("116", 9, "501"))
-    synced.simulator.faults.add(
-        Fault("inventoryAdjustQuantities", "reset_after", at_call=1, times=20 if is_forgotten else 1)
-    )
-    if is_forgotten:
-        monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
-        assert not synced.run(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP").success
-        assert shown(synced)["TEE-S", 7116] == 9
-        synced.simulator.faults.clear()
-        monkeypatch.delenv("SHOPIFY_DEADLINE_SECONDS")
-        synced.rows("update sync_file set sent_at = sent_at - interval 1 day")
-        shops.sell("SHOP", tee, 7116, 1)
-    else:
-        code = "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED"
-        synced.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", at_call=2, value=code))
+    reset(synced, "later", ("116", quantity, "501"))
+    for kind, call, value in faults:
+        synced.simulator.faults.add(Fault("inventoryAdjustQuantities", kind, at_call=call, value=value))
 
     def read_after_a_sale(client: ShopifyClient, levels: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
         if calls(synced, "inventoryAdjustQuantities") and not any(
             a.source == "sale" for a in shops.adjustments("SHOP")
         ):
-            shops.sell("SHOP", tee, 7116, 1)
+            shops.sell("SHOP", tee, 7116, sold)
         return read(client, levels)
 
+    shops.calls.clear()
     monkeypatch.setattr(ShopifyClient, "levels", read_after_a_sale)
     for _ in range(2):
         synced.run(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP")
-    assert shown(synced)["TEE-S", 7116] == 8, "9 - 1"
+    assert shown(synced)["TEE-S", 7116] == expected
+
+
+@pytest.mark.parametrize(("quantity", "is_first"), [(9, False), (4, True)])
+def test_a_sale_stands_though_shopify_has_forgotten_our_change(
+    synced: Place, monkeypatch: pytest.MonkeyPatch, quantity: int, is_first: bool
+) -> None:
+    shops, tee = synced.simulator.shops, item(synced, "TEE-S")
+    if is_first:  # the level never had a number from us
+        synced.rows("delete from published_level")
+    reset(synced, "later", ("116", quantity, "501"))
+    synced.simulator.faults.add(Fault("inventoryAdjustQuantities", "reset_after", times=20))
+    with monkeypatch.context() as patched:
+        patched.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+        assert not synced.run(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP").success
+    assert shown(synced)["TEE-S", 7116] == quantity
+    synced.simulator.faults.clear()
+    synced.rows("update sync_file set sent_at = sent_at - interval 1 day")
+    shops.sell("SHOP", tee, 7116, 1)
+    for _ in range(2):
+        synced.run(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP")
+    assert shown(synced)["TEE-S", 7116] == (quantity - 1 if quantity > TARGETS["TEE-S", 7116] else 1)
+
+
+def test_what_is_refused_of_a_delta_that_was_interrupted_is_told(
+    synced: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reset(synced, "later", ("116", 9, "501"))
+    synced.simulator.faults.add(Fault("inventoryAdjustQuantities", "http_503", times=20))
+    with monkeypatch.context() as patched:
+        patched.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+        assert not synced.run(RECENT, shop="SHOP").success
+    synced.simulator.faults.clear()
+    code = "NON_MUTABLE_INVENTORY_ITEM"
+    synced.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", at_call=0, value=code))
+    assert code in synced.failure(synced.run(RECENT, shop="SHOP"))
 
 
 def test_a_sale_between_read_and_write_stands_too(synced: Place, monkeypatch: pytest.MonkeyPatch) -> None:
