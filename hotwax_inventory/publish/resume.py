@@ -59,8 +59,7 @@ when not matched then insert
 GUESSED = """
 merge into published_level as p
 using (
-    select shop_id, shopify_inventory_item_id, shopify_location_id,
-        if(delta > 0, target_quantity, observed_quantity) as quantity, sync_run_id, decided_at as published_at
+    select *
     from sync_change
     where sync_run_id = $sync_run_id
         and (error_code = 'MOVED_WHILE_UNKNOWN' or outcome = 'unknown' and $is_given_up)
@@ -68,8 +67,20 @@ using (
 on p.shop_id = n.shop_id
     and p.shopify_inventory_item_id = n.shopify_inventory_item_id
     and p.shopify_location_id = n.shopify_location_id
-when matched and n.quantity > p.quantity then update
+when matched and n.delta > 0 then update set
+    quantity = n.target_quantity,
+    sync_run_id = n.sync_run_id,
+    published_at = n.decided_at
 when not matched then insert
+    (shop_id, shopify_inventory_item_id, shopify_location_id, quantity, sync_run_id, published_at)
+    values (
+        n.shop_id,
+        n.shopify_inventory_item_id,
+        n.shopify_location_id,
+        if(n.delta > 0, n.target_quantity, n.observed_quantity),
+        n.sync_run_id,
+        n.decided_at
+    )
 """
 
 
