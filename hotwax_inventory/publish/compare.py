@@ -13,12 +13,12 @@ from hotwax_inventory.publish.guards import number_alarms, share_alarms, snapsho
 from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, store, sync_folder, write_lines
 from hotwax_inventory.publish.moved import (
     TOUCHED_SINCE,
-    moved_and_not_matched,
     narrow_to_moved,
+    narrow_to_read,
     note_memberships,
     since_seq,
 )
-from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations
+from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations, widen
 from hotwax_inventory.shopify import ShopifyClient
 
 # (level, item, location)
@@ -66,7 +66,6 @@ published as (
     select shopify_inventory_item_id, shopify_location_id, quantity
     from published_level
     where shop_id = $shop_id
-        and (not $is_narrow or shopify_inventory_item_id in (select shopify_inventory_item_id from shopify_shop_product))
 ),
 level as (
     select
@@ -189,8 +188,8 @@ def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection
     if job == HARD_SYNC:
         return ToRead(connection.execute(TOUCHED_SINCE, values).fetchall(), upto_seq, now)
     since = since_seq(scope, job, connection)
-    not_matched = 0 if job == RESTOCK else moved_and_not_matched(scope.shop.shop_id, since, connection)
-    if not narrow_to_moved(scope.shop.shop_id, job, since, connection):
+    moved, not_matched = narrow_to_moved(scope.shop.shop_id, job, since, connection)
+    if not moved:
         return ToRead([], upto_seq, now, _named({"product_not_matched": not_matched}))
     compare_levels(scope, since, HAS_MOVED, connection, is_narrow=True)
     levels = connection.execute(
@@ -232,7 +231,9 @@ def make_delta(
     is_recent = job != HARD_SYNC
     connection.execute("set preserve_insertion_order = false")
     since = since_seq(scope, job, connection)
-    if is_recent:
+    if is_recent and live is not None:
+        narrow_to_read(shop_id, {item for item, _ in live.asked}, connection)
+    elif is_recent:
         narrow_to_moved(shop_id, job, since, connection)
     (last_value,) = connection.execute("select last_value from sequence").fetchall()[0]
     compare_levels(scope, since, IS_NEWS, connection, live, is_narrow=is_recent)
@@ -260,6 +261,7 @@ def keep_delta(
 
     Levels that show our number are noted as published where the run goes on to send (`is_sent`) and nothing holds it: a dry run
     changes nothing."""
+    widen(connection)
     store(delta, scope, run_id, connection)
     if is_sent and not delta.alarms:
         confirmed = CONFIRMED_FIRST if scope.is_from_published else CONFIRMED_AGAIN
@@ -286,7 +288,6 @@ def compare_levels(
             "shop_id": scope.shop.shop_id,
             "since": since,
             "live_only": is_narrow and live is not None,
-            "is_narrow": is_narrow,
             "is_from_published": scope.is_from_published,
         },
     )

@@ -3,6 +3,8 @@
 Temporary tables stand before those of the same name while the connection is open, so that comparing costs what has moved and not
 what there is."""
 
+import json
+from collections.abc import Iterable
 from datetime import datetime
 
 import duckdb
@@ -61,16 +63,19 @@ ANY_SHOP = """
     union
     select product_id from shopify_shop_product where shop_id = $shop_id and changed_seq > $since
 """
-MOVED = f"""
+MOVED_ANYWHERE = f"create or replace temp table moved_anywhere as {ANY_SHOP}"
+MOVED = """
 create or replace temp table moved as
 select product_id
-from ({ANY_SHOP})
+from moved_anywhere
 where product_id in (select product_id from shopify_shop_product where shop_id = $shop_id)
 """
-NOT_MATCHED = f"""
-select count(*)
-from ({ANY_SHOP})
-where product_id not in (select product_id from shopify_shop_product where shop_id = $shop_id)
+# The products of levels that were read live, which is what moved when they were asked for.
+READ = """
+create or replace temp table moved as
+select product_id
+from shopify_shop_product
+where shop_id = $shop_id and shopify_inventory_item_id in (select unnest(from_json($items, '["BIGINT"]')))
 """
 
 # Products of the shop that shipments have brought.
@@ -93,6 +98,13 @@ SHOP_NARROWED = (
     create temp table shopify_inventory_level as
     select l.*
     from shopify_inventory_level as l
+    where shop_id = $shop_id
+        and shopify_inventory_item_id in (select shopify_inventory_item_id from shopify_shop_product)
+    """,
+    """
+    create temp table published_level as
+    select h.*
+    from published_level as h
     where shop_id = $shop_id
         and shopify_inventory_item_id in (select shopify_inventory_item_id from shopify_shop_product)
     """,
@@ -159,18 +171,32 @@ def since_seq(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> 
     ).fetchall()[0][0]
 
 
-def moved_and_not_matched(shop_id: str, since: int, connection: duckdb.DuckDBPyConnection) -> int:
-    """How many products have moved that the shop does not have."""
+def narrow_to_moved(shop_id: str, job: str, since: int, connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    """Make the temporary table `moved` and let all that is compared be of its products alone; how many they are, and how many have
+    moved that the shop does not have."""
     widen(connection)
-    return connection.execute(NOT_MATCHED, {"since": since, "shop_id": shop_id}).fetchall()[0][0]
+    values = {"shop_id": shop_id, "since": since}
+    if job == RESTOCK:
+        connection.execute(RECEIVED, values)
+        connection.execute("create or replace temp table moved_anywhere as from moved")
+    else:
+        connection.execute(MOVED_ANYWHERE, values)
+        connection.execute(MOVED, {"shop_id": shop_id})
+    count, not_matched = connection.execute(
+        "select (select count(*) from moved), (select count(*) from moved_anywhere) - (select count(*) from moved)"
+    ).fetchall()[0]
+    _narrow_shop(shop_id, connection)
+    return count, not_matched
 
 
-def narrow_to_moved(shop_id: str, job: str, since: int, connection: duckdb.DuckDBPyConnection) -> int:
-    """Make the temporary table `moved` and let all that is compared be of its products alone; how many they are."""
+def narrow_to_read(shop_id: str, items: Iterable[int], connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the temporary table `moved` of the products of inventory items, and let all that is compared be of them alone."""
     widen(connection)
-    connection.execute(RECEIVED if job == RESTOCK else MOVED, {"since": since, "shop_id": shop_id})
-    (count,) = connection.execute("select count(*) from moved").fetchall()[0]
+    connection.execute(READ, {"shop_id": shop_id, "items": json.dumps(list(items))})
+    _narrow_shop(shop_id, connection)
+
+
+def _narrow_shop(shop_id: str, connection: duckdb.DuckDBPyConnection) -> None:
     narrow(connection)
     for statement in SHOP_NARROWED:
         connection.execute(statement, {"shop_id": shop_id})
-    return count

@@ -202,7 +202,14 @@ class Scope:
 
 NARROWED = ("inventory_item", "kit_inventory", "product_facility", "virtual_queue_item")
 # What stands before a table or view of the same name once `narrow` and its callers have been there.
-IN_FRONT = ("facility_atp", "online_atp", *NARROWED, "shopify_shop_product", "shopify_inventory_level")
+IN_FRONT = (
+    "facility_atp",
+    "online_atp",
+    *NARROWED,
+    "shopify_shop_product",
+    "shopify_inventory_level",
+    "published_level",
+)
 
 
 def narrow(connection: duckdb.DuckDBPyConnection) -> None:
