@@ -5,6 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 from hotwax_inventory.sftp import RemoteFile
 
+# Nothing is told before it has happened: so far ahead of ours a clock may be that is right, in SQL. What has a later time would be
+# newer than all that comes for as long.
+MOST_AHEAD = "interval 10 minutes"
 OLDEST_EXPORT = timedelta(days=7)
 # What is in the name of a file of refused rows: the number of the file that they are of.
 REFUSED = re.compile("-failed-records-([0-9]+)")

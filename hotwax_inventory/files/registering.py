@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hotwax_inventory import settings
 from hotwax_inventory.files.looking import Source
-from hotwax_inventory.files.names import IS_OF
+from hotwax_inventory.files.names import IS_OF, MOST_AHEAD
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.sftp import RemoteFile, SftpSession
@@ -99,7 +99,7 @@ select
             then 'The same content came before, as file ' || earlier_log_id
                 || '. It was not applied again; allow_duplicate_content applies it.'
         when is_repeated then 'The same content came twice in this run. It was applied once.'
-        when effective_at > current_timestamp + interval 10 minutes
+        when effective_at > current_timestamp + {MOST_AHEAD}
             then 'Its time, ' || strftime(effective_at, '%Y-%m-%d %H:%M:%S')
                 || ' UTC, is to come, and counts as it stands. See the clock of who writes the files.'
     end as message

@@ -159,26 +159,21 @@ from (
 where m.shop_id = p.shop_id and m.shopify_inventory_item_id = p.shopify_inventory_item_id
 """
 
-# A facility that counts elsewhere or otherwise now moves all that is counted, ruled or parked there.
-_COUNTS = "facility_id, facility_type_id, parent_facility_type_id, product_store_id"
-FACILITY_MOVED = ITEMS_MOVED.format(
-    products=AT_FACILITIES.format(
-        facilities=f"""
-        select facility_id from (select {_COUNTS} from facility except select {_COUNTS} from replaced)
-        union all
-        select facility_id from (select {_COUNTS} from replaced except select {_COUNTS} from facility)
-    """
+
+def _facilities_moved(table: str, columns: str) -> str:
+    """SQL that moves all that is counted, ruled or parked at the facilities of rows that are others now, or gone."""
+    now, before = f"select {columns} from {table}", f"select {columns} from replaced"
+    facilities = (
+        f"select facility_id from ({now} except {before}) union all select facility_id from ({before} except {now})"
     )
+    return ITEMS_MOVED.format(products=AT_FACILITIES.format(facilities=facilities))
+
+
+# What decides where and how a facility counts.
+FACILITY_MOVED = _facilities_moved(
+    "facility", "facility_id, facility_type_id, parent_facility_type_id, product_store_id"
 )
-GROUP_MOVED = ITEMS_MOVED.format(
-    products=AT_FACILITIES.format(
-        facilities="""
-        select facility_id from (from facility_group except from replaced)
-        union all
-        select facility_id from (from replaced except from facility_group)
-    """
-    )
-)
+GROUP_MOVED = _facilities_moved("facility_group", "*")
 # Another store, or another side of its group, is another set of numbers for a shop.
 _PUBLISHES = "shop_id, product_store_id, shopify_facility_group_mode"
 SHOP_MOVED = f"""

@@ -10,15 +10,12 @@ import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.files import inbox
+from hotwax_inventory.files.names import MOST_AHEAD
 from hotwax_inventory.imports.identify import MOMENT, MOST_UNITS, UNITS
 from hotwax_inventory.markdown import MOST_LINES, markdown_table
 from hotwax_inventory.resources import Warehouse, require_free_disk
 
 CHECK = dg.AssetCheckSpec("rows_accepted", asset="shopify_webhook_update", description="No update was refused.")
-
-# Nothing is told before it has happened: a time that is further ahead of its arrival than clocks differ is not believed, since
-# nothing would be newer for as long.
-MOST_AHEAD = "interval 10 minutes"
 
 
 def _time(expression: str) -> str:

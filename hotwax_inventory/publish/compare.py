@@ -43,7 +43,7 @@ class Live:
     asked: list[tuple[int, int]]
     shown: dict[tuple[int, int], int]
     upto_seq: int
-    read_at: datetime
+    asked_at: datetime
     left_out: dict[str, int]
 
 
@@ -240,7 +240,7 @@ def make_delta(
     place_changes(CHANGE, {"shop_id": shop_id}, scope.publication.changes_per_line, connection)
     connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
     if is_recent and live is not None:
-        observed = Observation(None, live.read_at, live.upto_seq, read.mapped_count)
+        observed = Observation(None, live.asked_at, live.upto_seq, read.mapped_count)
         alarms = {}
     else:
         observed = Observation(read.operation_id, read.started_at, last_value, read.mapped_count)

@@ -175,16 +175,16 @@ def narrow_to_moved(shop_id: str, job: str, since: int, connection: duckdb.DuckD
     """Make the temporary table `moved` and let all that is compared be of its products alone; how many they are, and how many have
     moved that the shop does not have."""
     widen(connection)
-    values = {"shop_id": shop_id, "since": since}
+    values, not_matched = {"shop_id": shop_id, "since": since}, 0
     if job == RESTOCK:
         connection.execute(RECEIVED, values)
-        connection.execute("create or replace temp table moved_anywhere as from moved")
     else:
         connection.execute(MOVED_ANYWHERE, values)
         connection.execute(MOVED, {"shop_id": shop_id})
-    count, not_matched = connection.execute(
-        "select (select count(*) from moved), (select count(*) from moved_anywhere) - (select count(*) from moved)"
-    ).fetchall()[0]
+        (not_matched,) = connection.execute(
+            "select (select count(*) from moved_anywhere) - (select count(*) from moved)"
+        ).fetchall()[0]
+    (count,) = connection.execute("select count(*) from moved").fetchall()[0]
     _narrow_shop(shop_id, connection)
     return count, not_matched
 
