@@ -16,7 +16,7 @@ import duckdb
 from filelock import FileLock, Timeout
 from pydantic import PrivateAttr
 
-from hotwax_inventory import run_lock, settings, tables
+from hotwax_inventory import run_lock, settings, tables, torn_blocks
 from hotwax_inventory.layout import WarehouseUnusable, bring_up, create, version_of
 from hotwax_inventory.sftp import SftpSession
 from hotwax_inventory.shopify import ShopifyClient
@@ -150,6 +150,7 @@ class Warehouse(dg.ConfigurableResource):
             self._attach(engine, deadline)
             with closing(engine.cursor()) as connection:
                 connection.execute("use warehouse")
+                torn_blocks.keep(connection)
                 # what one connection has set is not for the next one
                 connection.execute("set TimeZone = 'UTC'")
                 connection.execute("reset preserve_insertion_order")
@@ -168,9 +169,13 @@ class Warehouse(dg.ConfigurableResource):
         path, told = str(self.path).replace("'", "''"), False
         while True:
             try:
+                if blocks := torn_blocks.put_back(self.path):
+                    dg.get_dagster_logger().warning(
+                        f"A process ended while it wrote to {self.path}: {blocks} blocks were put back as they were before."
+                    )
                 engine.execute(f"attach '{path}' as warehouse")
                 break
-            except duckdb.Error as error:
+            except (duckdb.Error, OSError) as error:
                 if "Could not set lock" not in str(error):
                     raise WarehouseUnusable(
                         f"{self.path} cannot be opened: {str(error).splitlines()[0]} See that it is ours to read and write. If it "
@@ -194,6 +199,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     connection.begin()
     try:
         yield
+        torn_blocks.keep(connection)
     except BaseException:
         # what DuckDB ended of its own accord cannot be rolled back any more, and is not to hide why
         with suppress(duckdb.Error):

@@ -33,6 +33,7 @@ ORDER = (
     "sftp",
     "shopify_documents",
     "shopify",
+    "torn_blocks",
     "resources",
     "files",
     "webhook",

@@ -1,0 +1,84 @@
+"""Blocks of the warehouse that a killed process left half written are put back as they were.
+
+At a checkpoint DuckDB writes tables to free places of its file, and a new header last, so that the one in force stays whole. Its
+metadata alone goes to the free parts of blocks that are in force, and such a block is written where it stands. A process that is
+killed within that write leaves a block of two halves: its checksum is wrong, and nobody opens the file any more. So these blocks
+are kept in a file beside it for as long as the header that they belong to is in force."""
+
+import fcntl
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+import duckdb
+
+# The file's layout: three headers of a page, then blocks. DuckDB is pinned, and both are the same since its version 0.3.
+HEADERS_BYTES = 3 * 4096
+BLOCK_BYTES = 262_144
+NUMBER_BYTES = 8
+
+
+def keep(connection: duckdb.DuckDBPyConnection) -> None:
+    """Keep the blocks that the next checkpoint of the open database may write in place, unless they are kept already.
+
+    To call when a database is opened, and before each commit, since a large one is a checkpoint."""
+    (name,) = connection.execute(
+        "select path from duckdb_databases() where database_name = current_database()"
+    ).fetchall()[0]
+    path = Path(name)
+    file = _reader(path, path.stat().st_ino).fileno()
+    headers = os.pread(file, HEADERS_BYTES, 0)
+    kept = _kept(path)
+    if kept.exists():
+        with kept.open("rb") as before:
+            if before.read(HEADERS_BYTES) == headers:
+                return
+    writing = kept.with_suffix(".writing")
+    with writing.open("wb") as after:
+        after.write(headers)
+        for (number,) in connection.execute("select block_id from pragma_metadata_info()").fetchall():
+            after.write(number.to_bytes(NUMBER_BYTES))
+            after.write(os.pread(file, BLOCK_BYTES, _place(number)))
+        after.flush()
+        os.fsync(after.fileno())
+    writing.replace(kept)
+
+
+def put_back(path: Path) -> int:
+    """Put back what differs from what was kept, if no checkpoint has ended since then; before the database is opened.
+
+    Gives how many blocks. A database that somebody has open is left alone. Raises OSError."""
+    kept = _kept(path)
+    if not (path.exists() and kept.exists()):
+        return 0
+    differing = 0
+    with path.open("r+b") as file, kept.open("rb") as before:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0
+        if file.read(HEADERS_BYTES) != before.read(HEADERS_BYTES):
+            return 0
+        while number := before.read(NUMBER_BYTES):
+            place, block = _place(int.from_bytes(number)), before.read(BLOCK_BYTES)
+            if os.pread(file.fileno(), BLOCK_BYTES, place) != block:
+                os.pwrite(file.fileno(), block, place)
+                differing += 1
+        if differing:
+            os.fsync(file.fileno())
+    return differing
+
+
+def _kept(path: Path) -> Path:
+    return path.with_name(f"{path.name}.blocks")
+
+
+def _place(number: int) -> int:
+    return HEADERS_BYTES + BLOCK_BYTES * number
+
+
+@lru_cache(maxsize=1)
+def _reader(path: Path, inode: int) -> BinaryIO:
+    # not closed as long as it is the database: closing any descriptor of a file gives up the lock that DuckDB has on it
+    return path.open("rb")
