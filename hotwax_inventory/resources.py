@@ -96,6 +96,7 @@ class Warehouse(dg.ConfigurableResource):
                 with transaction(connection):
                     create(connection)
             elif version < tables.LAYOUT:
+                torn_blocks.keep(connection)
                 connection.execute("force checkpoint")
                 opened.close()
                 self._keep_copy(version)
@@ -150,7 +151,6 @@ class Warehouse(dg.ConfigurableResource):
             self._attach(engine, deadline)
             with closing(engine.cursor()) as connection:
                 connection.execute("use warehouse")
-                torn_blocks.keep(connection)
                 # what one connection has set is not for the next one
                 connection.execute("set TimeZone = 'UTC'")
                 connection.execute("reset preserve_insertion_order")

@@ -7,6 +7,7 @@ are kept in a file beside it for as long as the header that they belong to is in
 
 import fcntl
 import os
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -22,27 +23,28 @@ NUMBER_BYTES = 8
 def keep(connection: duckdb.DuckDBPyConnection) -> None:
     """Keep the blocks that the next checkpoint of the open database may write in place, unless they are kept already.
 
-    To call when a database is opened, and before each commit, since a large one is a checkpoint."""
+    To call before each commit: a large one is a checkpoint, and so is the end of the connection after any other. Raises OSError."""
     (name,) = connection.execute(
         "select path from duckdb_databases() where database_name = current_database()"
     ).fetchall()[0]
     path = Path(name)
     file = _reader(path, path.stat().st_ino).fileno()
     headers = os.pread(file, HEADERS_BYTES, 0)
-    kept = _kept(path)
-    if kept.exists():
-        with kept.open("rb") as before:
-            if before.read(HEADERS_BYTES) == headers:
-                return
-    writing = kept.with_suffix(".writing")
-    with writing.open("wb") as after:
-        after.write(headers)
-        for (number,) in connection.execute("select block_id from pragma_metadata_info()").fetchall():
-            after.write(number.to_bytes(NUMBER_BYTES))
-            after.write(os.pread(file, BLOCK_BYTES, _place(number)))
-        after.flush()
-        os.fsync(after.fileno())
-    writing.replace(kept)
+    _kept(path).touch()
+    with _kept(path).open("r+b") as kept:
+        if kept.read(HEADERS_BYTES) == headers:
+            return
+        numbers = connection.execute("select block_id from pragma_metadata_info()").fetchall()
+        blocks = b"".join(
+            number.to_bytes(NUMBER_BYTES) + os.pread(file, BLOCK_BYTES, _place(number)) for (number,) in numbers
+        )
+        # in the place of the last ones, since a full disk has no other; the headers, which make them count, are written last
+        kept.seek(0)
+        kept.write(bytes(HEADERS_BYTES) + _checksum(blocks) + blocks)
+        kept.truncate()
+        kept.seek(0)
+        kept.write(headers)
+        _sync(kept)
 
 
 def put_back(path: Path) -> int:
@@ -60,14 +62,27 @@ def put_back(path: Path) -> int:
             return 0
         if file.read(HEADERS_BYTES) != before.read(HEADERS_BYTES):
             return 0
-        while number := before.read(NUMBER_BYTES):
-            place, block = _place(int.from_bytes(number)), before.read(BLOCK_BYTES)
+        checksum, blocks = before.read(len(_checksum(b""))), before.read()
+        if checksum != _checksum(blocks):  # the machine stopped while they were written, before the checkpoint
+            return 0
+        for at in range(0, len(blocks), NUMBER_BYTES + BLOCK_BYTES):
+            number, block = blocks[at : at + NUMBER_BYTES], blocks[at + NUMBER_BYTES :][:BLOCK_BYTES]
+            place = _place(int.from_bytes(number))
             if os.pread(file.fileno(), BLOCK_BYTES, place) != block:
                 os.pwrite(file.fileno(), block, place)
                 differing += 1
         if differing:
-            os.fsync(file.fileno())
+            _sync(file)
     return differing
+
+
+def _checksum(blocks: bytes) -> bytes:
+    return zlib.crc32(blocks).to_bytes(4)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _kept(path: Path) -> Path:
