@@ -48,7 +48,8 @@ class Live:
 
 
 # Every level that has a target: those that {kept} says, and one row for all others, of which only `levels`, how many they are, is
-# kept. In the recent job only what was read live counts. `has_moved`: our own number, or the mapping, is newer than the watermark.
+# kept. What was read `live` stands in place of the snapshot. `has_moved`: our own number, or the mapping, is newer than the
+# watermark.
 COMPARED = f"""
 create or replace temp table compared as
 with target as ({TARGET}),
@@ -60,7 +61,7 @@ shown as (
     from shopify_inventory_level as l
     left join live as v
         on v.shopify_inventory_item_id = l.shopify_inventory_item_id and v.shopify_location_id = l.shopify_location_id
-    where l.shop_id = $shop_id and l.tracked and (not $live_only or v.shopify_inventory_item_id is not null)
+    where l.shop_id = $shop_id and l.tracked
 ),
 published as (
     select shopify_inventory_item_id, shopify_location_id, quantity
@@ -96,7 +97,6 @@ from (select *, coalesce({{kept}}, false) as is_kept from level)
 group by all
 """
 
-HAS_MOVED = "has_moved"
 # What is to be changed, and what Shopify confirms by showing it: with `shopify` where something else was published last, with
 # `last_published` where nothing was. Of the one the delta is not 0, of the other it is.
 IS_NEWS = """(
@@ -162,16 +162,17 @@ where l.shop_id = $shop_id
 """
 
 
-# Numbers of ours that have moved and that no level of the shop's last bulk read shows.
-WITHOUT_LEVEL = f"""
-select count(*)
+# Levels whose number has moved; without an id those that the shop's last bulk read does not show.
+MOVED_LEVELS = f"""
+select l.shopify_inventory_level_id, p.shopify_inventory_item_id, t.shopify_location_id
 from ({TARGET}) as t
 join shopify_shop_product as p on p.shop_id = $shop_id and p.product_id = t.product_id
-anti join shopify_inventory_level as l
+left join shopify_inventory_level as l
     on l.shop_id = $shop_id
     and l.shopify_inventory_item_id = p.shopify_inventory_item_id
     and l.shopify_location_id = t.shopify_location_id
-where t.changed_seq > $since or p.changed_seq > $since
+where (t.changed_seq > $since or p.changed_seq > $since)
+    and (l.shopify_inventory_level_id is null or (l.tracked and l.available is not null))
 """
 
 
@@ -191,13 +192,11 @@ def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection
     moved, not_matched = narrow_to_moved(scope.shop.shop_id, job, since, connection)
     if not moved:
         return ToRead([], upto_seq, now, _named({"product_not_matched": not_matched}))
-    compare_levels(scope, since, HAS_MOVED, connection, is_narrow=True)
-    levels = connection.execute(
-        "select l.shopify_inventory_level_id, l.shopify_inventory_item_id, l.shopify_location_id from compared as c "
-        "join shopify_inventory_level as l using (shopify_inventory_item_id, shopify_location_id)"
-    ).fetchall()
-    (not_known,) = connection.execute(WITHOUT_LEVEL, scope.values() | {"since": since}).fetchall()[0]
-    return ToRead(levels, upto_seq, now, _named({"level_not_known": not_known, "product_not_matched": not_matched}))
+    choose_locations(scope, connection)
+    found = connection.execute(MOVED_LEVELS, scope.values() | {"since": since}).fetchall()
+    levels = [level for level in found if level[0] is not None]
+    left_out = {"level_not_known": len(found) - len(levels), "product_not_matched": not_matched}
+    return ToRead(levels, upto_seq, now, _named(left_out))
 
 
 def read_live(client: ShopifyClient, asked: ToRead) -> Live:
@@ -231,12 +230,13 @@ def make_delta(
     is_recent = job != HARD_SYNC
     connection.execute("set preserve_insertion_order = false")
     since = since_seq(scope, job, connection)
+    load_shown("live", live.asked if live else [], live.shown if live else {}, connection)
     if is_recent and live is not None:
-        narrow_to_read(shop_id, {item for item, _ in live.asked}, connection)
+        narrow_to_read(shop_id, connection)
     elif is_recent:
         narrow_to_moved(shop_id, job, since, connection)
     (last_value,) = connection.execute("select last_value from sequence").fetchall()[0]
-    compare_levels(scope, since, IS_NEWS, connection, live, is_narrow=is_recent)
+    compare_levels(scope, since, IS_NEWS, connection)
     place_changes(CHANGE, {"shop_id": shop_id}, scope.publication.changes_per_line, connection)
     connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
     if is_recent and live is not None:
@@ -268,28 +268,13 @@ def keep_delta(
         connection.execute(confirmed, {"shop_id": scope.shop.shop_id, "sync_run_id": delta.sync_run_id})
 
 
-def compare_levels(
-    scope: Scope,
-    since: int,
-    kept: str,
-    connection: duckdb.DuckDBPyConnection,
-    live: Live | None = None,
-    is_narrow: bool = False,
-) -> None:
+def compare_levels(scope: Scope, since: int, kept: str, connection: duckdb.DuckDBPyConnection) -> None:
     """Make the temporary tables `published_location` and `compared`: of the levels that have a target those that `kept`, a
-    condition, names. `is_narrow`: all is of the products in `moved` alone. Raises UnknownGroup."""
+    condition, names. What the temporary table `live` shows counts for more than the snapshot. Raises UnknownGroup."""
     create_views(connection)
     choose_locations(scope, connection)
-    load_shown("live", live.asked if live else [], live.shown if live else {}, connection)
     connection.execute(
-        COMPARED.format(kept=kept),
-        scope.values()
-        | {
-            "shop_id": scope.shop.shop_id,
-            "since": since,
-            "live_only": is_narrow and live is not None,
-            "is_from_published": scope.is_from_published,
-        },
+        COMPARED.format(kept=kept), scope.values() | {"since": since, "is_from_published": scope.is_from_published}
     )
 
 

@@ -3,8 +3,6 @@
 Temporary tables stand before those of the same name while the connection is open, so that comparing costs what has moved and not
 what there is."""
 
-import json
-from collections.abc import Iterable
 from datetime import datetime
 
 import duckdb
@@ -75,7 +73,7 @@ READ = """
 create or replace temp table moved as
 select product_id
 from shopify_shop_product
-where shop_id = $shop_id and shopify_inventory_item_id in (select unnest(from_json($items, '["BIGINT"]')))
+where shop_id = $shop_id and shopify_inventory_item_id in (select shopify_inventory_item_id from live)
 """
 
 # Products of the shop that shipments have brought.
@@ -89,26 +87,30 @@ where seq > $since
 """
 
 # What of the shop belongs to these products.
-SHOP_NARROWED = (
-    """
-    create temp table shopify_shop_product as
-    select p.* from shopify_shop_product as p where shop_id = $shop_id and product_id in (select product_id from moved)
-    """,
-    """
-    create temp table shopify_inventory_level as
-    select l.*
-    from shopify_inventory_level as l
-    where shop_id = $shop_id
-        and shopify_inventory_item_id in (select shopify_inventory_item_id from shopify_shop_product)
-    """,
-    """
-    create temp table published_level as
-    select h.*
-    from published_level as h
-    where shop_id = $shop_id
-        and shopify_inventory_item_id in (select shopify_inventory_item_id from shopify_shop_product)
-    """,
-)
+PRODUCTS_NARROWED = """
+create temp table shopify_shop_product as
+select p.* from shopify_shop_product as p where shop_id = $shop_id and product_id in (select product_id from moved)
+"""
+PUBLISHED_NARROWED = """
+create temp table published_level as
+select h.*
+from published_level as h
+where shop_id = $shop_id
+    and shopify_inventory_item_id in (select shopify_inventory_item_id from shopify_shop_product)
+"""
+LEVELS_NARROWED = """
+create temp table shopify_inventory_level as
+select l.*
+from shopify_inventory_level as l
+where shop_id = $shop_id
+    and shopify_inventory_item_id in (select shopify_inventory_item_id from shopify_shop_product)
+"""
+# Only levels that are tracked are read live.
+LEVELS_READ = """
+create temp table shopify_inventory_level as
+select $shop_id as shop_id, shopify_inventory_item_id, shopify_location_id, true as tracked, available
+from live
+"""
 
 # Levels that a delta has touched since the snapshot was begun (Shopify's clock may differ from ours by minutes).
 TOUCHED_SINCE = """
@@ -185,18 +187,19 @@ def narrow_to_moved(shop_id: str, job: str, since: int, connection: duckdb.DuckD
             "select (select count(*) from moved_anywhere) - (select count(*) from moved)"
         ).fetchall()[0]
     (count,) = connection.execute("select count(*) from moved").fetchall()[0]
-    _narrow_shop(shop_id, connection)
+    _narrow_shop(shop_id, LEVELS_NARROWED, connection)
     return count, not_matched
 
 
-def narrow_to_read(shop_id: str, items: Iterable[int], connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the temporary table `moved` of the products of inventory items, and let all that is compared be of them alone."""
+def narrow_to_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the temporary table `moved` of the products whose levels are in the temporary table `live`, and let all that is compared
+    be of these levels alone."""
     widen(connection)
-    connection.execute(READ, {"shop_id": shop_id, "items": json.dumps(list(items))})
-    _narrow_shop(shop_id, connection)
+    connection.execute(READ, {"shop_id": shop_id})
+    _narrow_shop(shop_id, LEVELS_READ, connection)
 
 
-def _narrow_shop(shop_id: str, connection: duckdb.DuckDBPyConnection) -> None:
+def _narrow_shop(shop_id: str, levels: str, connection: duckdb.DuckDBPyConnection) -> None:
     narrow(connection)
-    for statement in SHOP_NARROWED:
+    for statement in (PRODUCTS_NARROWED, PUBLISHED_NARROWED, levels):
         connection.execute(statement, {"shop_id": shop_id})

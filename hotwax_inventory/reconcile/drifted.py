@@ -6,6 +6,7 @@ import duckdb
 
 from hotwax_inventory import tables
 from hotwax_inventory.imports.shopify_levels import last_read
+from hotwax_inventory.publish.batch import load_shown
 from hotwax_inventory.publish.compare import compare_levels
 from hotwax_inventory.publish.target import TARGET, Scope, narrow
 from hotwax_inventory.reconcile.verification import CAUSE
@@ -133,6 +134,7 @@ def report_drift(scope: Scope, connection: duckdb.DuckDBPyConnection) -> int:
     shop = {"shop_id": scope.shop.shop_id}
     last_read(scope.shop.shop_id, connection)
     connection.execute(WRITTEN, shop)
+    load_shown("live", [], {}, connection)
     compare_levels(scope, -1, IS_CANDIDATE, connection)
     (compared,) = connection.execute("select coalesce(sum(levels), 0)::bigint from compared").fetchall()[0]
     connection.execute(CANDIDATE, shop)
