@@ -93,15 +93,15 @@ select p.* from shopify_shop_product as p where shop_id = $shop_id and product_i
 """
 PUBLISHED_NARROWED = """
 create temp table published_level as
-select h.*
-from published_level as h
+select shop_id, shopify_inventory_item_id, shopify_location_id, quantity, sync_run_id
+from published_level
 where shop_id = $shop_id
     and shopify_inventory_item_id in (select shopify_inventory_item_id from shopify_shop_product)
 """
 LEVELS_NARROWED = """
 create temp table shopify_inventory_level as
-select l.*
-from shopify_inventory_level as l
+select shop_id, shopify_inventory_item_id, shopify_location_id, shopify_inventory_level_id, tracked, available
+from shopify_inventory_level
 where shop_id = $shop_id
     and shopify_inventory_item_id in (select shopify_inventory_item_id from shopify_shop_product)
 """

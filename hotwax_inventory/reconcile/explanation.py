@@ -162,7 +162,7 @@ def _explain(config: ExplainLevel, moment: datetime | None, connection: duckdb.D
     if moment is None:
         left_out.add(provenance.KNOWN_THEN)
     found = _ask([q for q in HAPPENED if q not in left_out], connection)
-    narrow(connection)
+    narrow(connection, stock="*")
     is_forgotten = False
     if moment is not None:
         ((is_forgotten,),) = connection.execute(FORGOTTEN, {"moment": moment}).fetchall()
