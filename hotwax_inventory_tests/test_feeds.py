@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -244,6 +245,16 @@ def test_rules_change_what_may_be_promised_and_say_nothing_where_they_are_empty(
     assert place.rows("select count(*) from inventory_item_detail") == entries
 
 
+@pytest.mark.parametrize("order", ["1234", "3214", "2341", "1243", "2143"])
+def test_rules_said_by_turns_end_alike_in_any_order_of_arrival(place: Place, order: str) -> None:
+    for n in order:
+        row = f"{'N' if n in '13' else 'Y'},BROADWAY,10001\n"
+        place.put(f"{RULES}/PRODUCT_FACILITY_{n}.csv", f"allow-brokering,facility-id,product-id\n{row}", at(int(n)))
+        place.succeed("import_product_facility")
+    assert place.rows("select allow_brokering from product_facility") == [("Y",)]
+    assert {log[1] for log in place.logs()} == {"finished"}
+
+
 @pytest.mark.parametrize("order", ["1234", "3214", "2341", "4312"])
 def test_a_rule_that_is_said_again_counts_once_another_was_said_in_between(place: Place, order: str) -> None:
     for n in order:
@@ -257,6 +268,64 @@ def test_a_rule_that_is_said_again_counts_once_another_was_said_in_between(place
     assert place.rows("select allow_brokering from product_facility") == [("N",)]
     # the last two say the same, one after the other
     assert [log[1] for log in place.logs()].count("duplicate") == 1
+
+
+@pytest.mark.parametrize("order", [("1", "2", "mended"), ("1", "mended", "2")])
+def test_a_kit_list_that_comes_daily_leaves_the_row_that_was_mended_of_it(place: Place, order: tuple[str, ...]) -> None:
+    place.put_reset("reset.csv", f"{RESET}TEE-S,43,10,501\nTEE-M,43,2,502\n", at(0))
+    place.succeed("import_inventory")
+    for name in order:
+        if name == "mended":
+            (failed,) = (place.home / "landing").rglob("*failed-records*.csv")
+            place.put(f"{KITS}/{failed.name}", failed.read_text().replace("TEE-MM", "TEE-M"), at(3))
+        else:
+            place.put(
+                f"{KITS}/{name}.csv",
+                "productId,productIdTo,quantity,productAssocTypeId\n509,501,1,\n509,TEE-MM,1,\n",
+                at(int(name)),
+            )
+        place.succeed("import_kit_component")
+    assert place.rows("select facility_id, available_to_promise_total from kit_inventory") == [("WAREHOUSE", 2)]
+    again = place.rows("select message from data_manager_log where status_id = 'duplicate'")
+    assert [text.split(". ")[0] for (text,) in again] == [
+        "The same content came before, as file 2, of which 1 rows were refused"
+    ]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_equal_rows_that_two_files_were_refused_of_all_count_once_they_can(place: Place, is_known: bool) -> None:
+    """Put back too early they are refused again, and are put back again, as equal as they were."""
+    for hour in (1, 2):
+        place.put(f"{RECEIPTS}/{hour}.csv", f"{DELTAS}43,NEW,SKU,5\n43,TEE-S,SKU,{hour}\n", at(hour))
+    place.succeed("import_item_receipt")
+    for has_product in [True] if is_known else [False, True]:
+        if has_product:
+            place.write_reference("product", f"{REFERENCE['product']}10050,NEW,FINISHED_GOOD,599,,\n")
+            place.succeed("load_reference")
+        for failed in newest_failed_records(place):
+            place.put(f"{RECEIPTS}/{failed.name}", failed.read_text(), at(3))
+        place.succeed("import_item_receipt")
+    assert place.stock() == {("10001", "WAREHOUSE"): (3, 3), ("10050", "WAREHOUSE"): (10, 10)}
+
+
+def newest_failed_records(place: Place) -> list[Path]:
+    """Of each file that had refused rows what is left of them now."""
+    found = sorted((place.home / "landing").rglob("*failed-records*.csv"), key=lambda path: path.stat().st_mtime_ns)
+    return [*{path.stem.split("-failed-records-")[1].split("-")[0]: path for path in found}.values()]
+
+
+def test_the_refused_rows_of_a_file_that_gives_reasons_of_its_own_come_back(place: Place) -> None:
+    header = "productId,facilityId,quantity,reason,comments\n"
+    place.put_reset("reset.csv", f"{header}10001,WAREHOUSE,ten,CYCLE,c\n10002,WAREHOUSE,4,CYCLE,c\n", at(1))
+    place.succeed("import_inventory")
+    (failed,) = newest_failed_records(place)
+    place.put_reset(failed.name, failed.read_text().replace("ten", "eleven"), at(2))
+    place.succeed("import_inventory")
+    (again,) = newest_failed_records(place)
+    assert again.read_text().replace("eleven", "ten") == failed.read_text()
+    place.put_reset(again.name, again.read_text().replace("eleven", "11"), at(3))
+    place.succeed("import_inventory")
+    assert place.stock() == {("10001", "WAREHOUSE"): (11, 11), ("10002", "WAREHOUSE"): (4, 4)}
 
 
 def test_kits_are_what_their_components_make(place: Place) -> None:

@@ -11,11 +11,10 @@ MOST_AHEAD = "interval 10 minutes"
 OLDEST_EXPORT = timedelta(days=7)
 # What is in the name of a file of refused rows: the number of the file that they are of.
 REFUSED = re.compile("-failed-records-([0-9]+)")
+# SQL: of which file the rows of {0} are, which were refused and have come back; null where they are not.
+MENDED_LOG_ID = f"try_cast(nullif(regexp_extract({{0}}.file_name, '{REFUSED.pattern}', 1), '') as bigint)"
 # SQL: whether the rows of {0} are refused ones of {1} that have come back.
-IS_OF = (
-    f"{{1}}.log_id = try_cast(regexp_extract({{0}}.file_name, '{REFUSED.pattern}', 1) as bigint) "
-    "and {1}.effective_at = {0}.effective_at"
-)
+IS_OF = f"{{1}}.log_id = {MENDED_LOG_ID} and {{1}}.effective_at = {{0}}.effective_at"
 
 
 def effective_at(file: RemoteFile) -> tuple[datetime, datetime | None]:

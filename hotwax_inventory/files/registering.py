@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hotwax_inventory import settings
 from hotwax_inventory.files.looking import Source
-from hotwax_inventory.files.names import IS_OF, MOST_AHEAD
+from hotwax_inventory.files.names import IS_OF, MENDED_LOG_ID, MOST_AHEAD
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.sftp import RemoteFile, SftpSession
@@ -36,7 +36,7 @@ with arrived as (
         unnest($sha256) as sha256,
         unnest($landed_path) as landed_path,
         unnest($effective_at) as effective_at,
-        unnest($content) as content,
+        unnest($export_time::timestamptz[]) as export_time,
         unnest($ordinal) as ordinal
 ),
 new_arrival as (
@@ -55,6 +55,7 @@ new_arrival as (
     )
 ),
 judged as (
+    -- rows that two files were refused of may look alike; and a file whose every row was refused has not counted yet
     select
         n.*,
         (
@@ -64,9 +65,18 @@ judged as (
                 and l.sha256 = n.sha256
                 and not $allow_duplicate_content
                 and l.status_id in ('pending', 'imported', 'finished', 'finished_with_errors', 'held')
-                and (n.content = n.sha256 or l.effective_at = n.effective_at)
+                and not coalesce(l.failed_record_count > 0 and l.failed_record_count = l.total_record_count, false)
+                and not coalesce({MENDED_LOG_ID.format("l")} <> {MENDED_LOG_ID.format("n")}, false)
+                and (n.export_time is null or l.effective_at = n.export_time)
         ) as earlier_log_id,
-        row_number() over (partition by content order by ordinal) > 1 and not $allow_duplicate_content as is_repeated
+        not $allow_duplicate_content
+            and exists (
+                from new_arrival as e
+                where e.sha256 = n.sha256
+                    and e.ordinal < n.ordinal
+                    and not coalesce({MENDED_LOG_ID.format("e")} <> {MENDED_LOG_ID.format("n")}, false)
+                    and e.export_time is not distinct from n.export_time
+            ) as is_repeated
     from new_arrival as n
 )
 insert into data_manager_log by name
@@ -97,6 +107,14 @@ select
     case
         when earlier_log_id is not null
             then 'The same content came before, as file ' || earlier_log_id
+                || coalesce(
+                    (
+                        select ', of which ' || l.failed_record_count || ' rows were refused'
+                        from data_manager_log as l
+                        where l.log_id = earlier_log_id and l.failed_record_count > 0
+                    ),
+                    ''
+                )
                 || '. It was not applied again; allow_duplicate_content applies it.'
         when is_repeated then 'The same content came twice in this run. It was applied once.'
         when effective_at > current_timestamp + {MOST_AHEAD}
@@ -108,30 +126,33 @@ order by ordinal
 """
 
 
-# What has come between a content and the same content again makes the second one mean something, whichever of the three came last.
-MEANT_AGAIN = """
+# A content that was said before means something again once another one lies between, in whatever order they came: of files with the
+# same content one after the other, one counts. Rows that come back mended are no content of their own.
+MEANT_AGAIN = f"""
 with said as (
-    select log_id, sha256, effective_at, status_id
-    from data_manager_log
+    select
+        log_id,
+        status_id,
+        row_number() over in_order as place,
+        sha256 is distinct from lag(sha256) over in_order as is_other
+    from data_manager_log as l
     where config_id = $config_id
         and status_id in ('duplicate', 'pending', 'imported', 'finished', 'finished_with_errors')
+        and {MENDED_LOG_ID.format("l")} is null
+    window in_order as (order by effective_at, file_name, remote_modified_at, log_id)
 ),
-pair as (
-    select again.log_id, count(other.log_id) as between_count
-    from said as again
-    join said as first on first.sha256 = again.sha256 and first.status_id <> 'duplicate'
-    left join said as other
-        on first.effective_at <> again.effective_at
-        and other.sha256 <> again.sha256
-        and other.status_id <> 'duplicate'
-        and other.effective_at between least(first.effective_at, again.effective_at)
-            and greatest(first.effective_at, again.effective_at)
-    where again.status_id = 'duplicate'
-    group by again.log_id, first.log_id
+numbered as (
+    select *, count_if(is_other) over (order by place) as content_number
+    from said
 )
 update data_manager_log
 set status_id = 'pending', message = null
-where log_id in (select log_id from pair group by log_id having min(between_count) > 0)
+where log_id in (
+    select arg_min(log_id, place)
+    from numbered
+    group by content_number
+    having bool_and(status_id = 'duplicate')
+)
 """
 
 
@@ -160,9 +181,7 @@ def register(
                 "sha256": [file.sha256 for file in landed],
                 "landed_path": [str(file.path.relative_to(home)) for file in landed],
                 "effective_at": [file.effective_at for file in landed],
-                "content": [
-                    f"{file.sha256} {file.export_time}" if file.export_time else file.sha256 for file in landed
-                ],
+                "export_time": [file.export_time for file in landed],
                 "ordinal": list(range(len(landed))),
             },
         )

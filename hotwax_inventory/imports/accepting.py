@@ -194,7 +194,7 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
     """SQL of the rows that are left over of files like `text`: `raw_row` as it came, and `failed_record`, which has the header's
     columns (all but a `reason` of an earlier refusal) and, in a row that is too long, what is beyond them."""
     positions, width = _positions(spec, text), len(text.header)
-    kept = [f"coalesce(fields[{number}], '')" for number, title in enumerate(text.own_header, 1) if _stays(title, text)]
+    kept = [f"coalesce(fields[{position + 1}], '')" for position in _staying(text)]
     beyond = f"fields[{width + 1}:]"
     if _has_free_end(spec, positions, width):
         kept[-1], beyond = f"array_to_string(fields[{width}:], ',')", "[]::varchar[]"
@@ -219,9 +219,11 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
         from ({records_relation(left)})"""
 
 
-def _stays(title: str, text: Text) -> bool:
-    """Whether a column is the file's own, and no reason of an earlier refusal."""
-    return not (text.is_mended and normalised(title) == "reason")
+def _staying(text: Text) -> list[int]:
+    """The positions of the columns that are the file's own: not that of the reason of an earlier refusal."""
+    reasons = [position for position, title in enumerate(text.own_header) if normalised(title) == "reason"]
+    told = reasons[-1:] if text.is_mended else []
+    return [position for position in range(len(text.own_header)) if position not in told]
 
 
 def _has_free_end(spec: Import, positions: dict[str, int], width: int) -> bool:
@@ -263,7 +265,7 @@ def write_failed_records(file: PendingFile, text: Text, connection: duckdb.DuckD
     What a spreadsheet would take for a formula begins with an apostrophe, which is taken off when the file comes back."""
     path = failed_records_path(file)
     temporary = path.with_suffix(".writing")
-    titles = [title for title in text.own_header if _stays(title, text)]
+    titles = [text.own_header[position] for position in _staying(text)]
     safe = [f"'{title}" if title[:1] in ("=", "+", "-", "@") else title for title in titles]
     names = ",".join(
         '"' + title.replace('"', '""') + '"' if re.search('[",\n]', title) else title for title in [*safe, "reason"]

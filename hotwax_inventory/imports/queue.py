@@ -282,7 +282,7 @@ STATEMENTS = f"""(
         ) > 1 as is_superseded
     from data_manager_log as f
     left join data_manager_log as o
-        on o.config_id = f.config_id
+        on json_extract_string(o.parameters, '$.feed') = json_extract_string(f.parameters, '$.feed')
         and {IS_OF.format("f", "o")}
     where f.status_id not in ('duplicate', 'failed')
 )"""

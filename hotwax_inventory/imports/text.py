@@ -57,14 +57,15 @@ class JsonRecords:
 
 
 def header_of(names: Sequence[str], line_number: int) -> tuple[str, ...]:
-    """The column names of a header without blanks around them. Raises BadFile where there are none, too many, or one twice."""
+    """The column names of a header without blanks around them. Raises BadFile where there are none, too many, or one twice, but for
+    the reason that we have put beside one of the file's own."""
     stripped = tuple(name.strip().strip("\ufeff") for name in names)
     if not any(stripped):
         raise BadFile(f"Line {line_number}, which should be the header, has no column names.")
     if len(stripped) > MOST_COLUMNS:
         raise BadFile(f"The header has {len(stripped):,} columns; more than {MOST_COLUMNS:,} are not read.")
     named = [name.casefold() for name in stripped if name]
-    repeated = sorted({name for name in named if named.count(name) > 1})
+    repeated = sorted({name for name in named if named.count(name) > (2 if name == named[-1] == "reason" else 1)})
     if repeated:
         raise BadFile(f"The header names a column twice: {', '.join(repeated)}.")
     return stripped
