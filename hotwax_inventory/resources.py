@@ -178,8 +178,9 @@ class Warehouse(dg.ConfigurableResource):
             except (duckdb.Error, OSError) as error:
                 if "Could not set lock" not in str(error):
                     raise WarehouseUnusable(
-                        f"{self.path} cannot be opened: {str(error).splitlines()[0]} See that it is ours to read and write. If it "
-                        "is damaged, end all processes and put the last copy back, as README says under Restore."
+                        f"{self.path} cannot be opened: {str(error).splitlines()[0]} See that it is ours to read and write, "
+                        "and not open in this process already. If it is damaged, end all processes and put the last copy back, as "
+                        "README says under Restore."
                     ) from error
                 if time.monotonic() > deadline:
                     raise WarehouseBusy(

@@ -27,8 +27,10 @@ def keep(connection: duckdb.DuckDBPyConnection) -> None:
     (name,) = connection.execute(
         "select path from duckdb_databases() where database_name = current_database()"
     ).fetchall()[0]
+    if name is None:  # it is in memory
+        return
     path = Path(name)
-    file = _reader(path, path.stat().st_ino).fileno()
+    file = _descriptor(path)
     headers = os.pread(file, HEADERS_BYTES, 0)
     _kept(path).touch()
     with _kept(path).open("r+b") as kept:
@@ -44,7 +46,8 @@ def keep(connection: duckdb.DuckDBPyConnection) -> None:
         kept.truncate()
         kept.seek(0)
         kept.write(headers)
-        _sync(kept)
+        kept.flush()
+        os.fsync(kept.fileno())
 
 
 def put_back(path: Path) -> int:
@@ -54,13 +57,13 @@ def put_back(path: Path) -> int:
     kept = _kept(path)
     if not (path.exists() and kept.exists()):
         return 0
-    differing = 0
-    with path.open("r+b") as file, kept.open("rb") as before:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0
-        if file.read(HEADERS_BYTES) != before.read(HEADERS_BYTES):
+    file, differing = _descriptor(path), 0
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which ends when DuckDB closes the file
+    except BlockingIOError:
+        return 0
+    with kept.open("rb") as before:
+        if os.pread(file, HEADERS_BYTES, 0) != before.read(HEADERS_BYTES):
             return 0
         checksum, blocks = before.read(len(_checksum(b""))), before.read()
         if checksum != _checksum(blocks):  # the machine stopped while they were written, before the checkpoint
@@ -68,21 +71,16 @@ def put_back(path: Path) -> int:
         for at in range(0, len(blocks), NUMBER_BYTES + BLOCK_BYTES):
             number, block = blocks[at : at + NUMBER_BYTES], blocks[at + NUMBER_BYTES :][:BLOCK_BYTES]
             place = _place(int.from_bytes(number))
-            if os.pread(file.fileno(), BLOCK_BYTES, place) != block:
-                os.pwrite(file.fileno(), block, place)
+            if os.pread(file, BLOCK_BYTES, place) != block:
+                os.pwrite(file, block, place)
                 differing += 1
-        if differing:
-            _sync(file)
+    if differing:
+        os.fsync(file)
     return differing
 
 
 def _checksum(blocks: bytes) -> bytes:
     return zlib.crc32(blocks).to_bytes(4)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _kept(path: Path) -> Path:
@@ -93,7 +91,11 @@ def _place(number: int) -> int:
     return HEADERS_BYTES + BLOCK_BYTES * number
 
 
+def _descriptor(path: Path) -> int:
+    return _opened(path, path.stat().st_ino).fileno()
+
+
 @lru_cache(maxsize=1)
-def _reader(path: Path, inode: int) -> BinaryIO:
+def _opened(path: Path, inode: int) -> BinaryIO:
     # not closed as long as it is the database: closing any descriptor of a file gives up the lock that DuckDB has on it
-    return path.open("rb")
+    return path.open("r+b")
