@@ -14,10 +14,11 @@ MARKUP = re.compile(r"[\\`*_<>\[\]|#~]")
 
 
 def markdown_table(
-    names: Sequence[str], rows: Sequence[Sequence[object]], most_lines: int = MOST_LINES
+    names: Sequence[str], rows: Sequence[Sequence[object]], most_lines: int = MOST_LINES, count: int | None = None
 ) -> dg.MarkdownMetadataValue:
-    """A bounded Markdown table, or the word none; what comes from files is shown as code, so that it cannot be markup."""
-    return dg.MetadataValue.md(table(names, rows, markdown_cell, most_lines) if rows else "none")
+    """A bounded Markdown table, or the word none; what comes from files is shown as code, so that it cannot be markup. `count`: how
+    many rows there are, where `rows` are the first of them."""
+    return dg.MetadataValue.md(table(names, rows, markdown_cell, most_lines, count=count) if rows else "none")
 
 
 def table(
@@ -27,6 +28,7 @@ def table(
     most_lines: int,
     *,
     is_aligned: bool = False,
+    count: int | None = None,
 ) -> str:
     """A bounded Markdown table of values as `cell` renders them; `is_aligned`: to be read as it is."""
     lines = [[*names], *([cell(value) for value in row] for row in rows[:most_lines])]
@@ -36,7 +38,8 @@ def table(
         "| " + " | ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)) + " |"
         for line in lines
     )
-    return text + (f"\n\n… and {len(rows) - most_lines:,} more" if len(rows) > most_lines else "")
+    more = (len(rows) if count is None else count) - len(lines) + 2
+    return text + (f"\n\n… and {more:,} more" if more else "")
 
 
 def plain_cell(value: object) -> str:

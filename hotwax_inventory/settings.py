@@ -402,7 +402,7 @@ def _variable(name: str) -> str:
 
 
 def _required(environment: Mapping[str, str], name: str, meaning: str) -> str:
-    value = environment.get(name)
+    value = environment.get(name, "").strip()
     if not value:
         raise SettingError(f"{name} is not set. It takes {meaning}.")
     return value

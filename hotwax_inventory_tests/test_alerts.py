@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.errors import SensorExecutionError, user_code_error_boundary
 from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import (
     InstigatorState,
@@ -33,7 +34,6 @@ from hotwax_inventory.alerts.sensors import failed_checks_alert, failed_runs_ale
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.reconcile import freshness
 from hotwax_inventory.resources import Sftp
-from hotwax_inventory.sftp_errors import SftpRefused
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.fakes.receivers import MailServer, Webhook, serving
 from hotwax_inventory_tests.test_publish import materialised
@@ -206,6 +206,29 @@ def test_a_run_whose_process_is_gone_is_told_as_any_other(watch: Watch) -> None:
     assert "Its process has ended without a word: killed, or out of memory." in post["message"]
 
 
+def test_that_the_process_is_gone_is_told_beside_a_check_that_has_failed(watch: Watch) -> None:
+    instance = watch.place.instance
+    run = instance.create_run_for_job(defs.resolve_job_def("import_inventory"), status=dg.DagsterRunStatus.STARTED)
+    failed = dg.AssetCheckEvaluation(
+        check_name="files_readable",
+        asset_key=dg.AssetKey("inventory_reset"),
+        passed=False,
+        description="A name has characters that no file name should have.",
+        metadata={},
+    )
+    instance.report_dagster_event(
+        dg.DagsterEvent(
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION.value, "import_inventory", event_specific_data=failed
+        ),
+        run.run_id,
+    )
+    instance.report_run_failed(run)
+    watch.tick()
+    (post,) = watch.webhook.posts
+    assert "A name has characters that no file name should have." in post["message"]
+    assert "Its process has ended without a word" in post["message"]
+
+
 def test_a_sensor_that_cannot_log_in_is_told_since_no_run_will_fail(
     watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +241,7 @@ def test_a_sensor_that_cannot_log_in_is_told_since_no_run_will_fail(
     (post,) = watch.webhook.posts
     assert post["title"] == "import_inventory_files cannot look, and starts nothing"
     assert "refuses the password of" in post["message"]
+    assert "none of the errors that are explained" not in post["message"]
     assert "See SFTP_USERNAME and SFTP_PASSWORD." in post["message"]
 
 
@@ -225,10 +249,13 @@ def failed_look(instance: dg.DagsterInstance, name: str) -> None:
     """Let a sensor be on and its last look fail, as the daemon puts it on record."""
     sensor = defs.get_sensor_def(name)
     try:
-        with dg.build_sensor_context(instance=instance, resources={"sftp": Sftp()}) as context:
+        with (
+            dg.build_sensor_context(instance=instance, resources={"sftp": Sftp()}) as context,
+            user_code_error_boundary(SensorExecutionError, lambda: f"Error occurred in sensor {name}"),
+        ):
             sensor.evaluate_tick(context)
         raise AssertionError("it did not fail")
-    except SftpRefused:
+    except SensorExecutionError:
         error = serializable_error_info_from_exc_info(sys.exc_info())
     location = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="hotwax_inventory.definitions"))
     origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "repository"), name)

@@ -307,6 +307,26 @@ def test_the_worklist_says_what_a_person_must_mend_and_a_spreadsheet_can_read_it
     assert stocked.rows(refused) == [(0,)], "somebody has done it by hand"
 
 
+def test_what_a_shop_refused_that_is_no_longer_ours_is_not_on_the_worklist(stocked: Place) -> None:
+    stocked.simulator.faults.add(
+        Fault("inventoryAdjustQuantities", "user_error", at_call=0, value="NON_MUTABLE_INVENTORY_ITEM")
+    )
+    assert not stocked.run("hard_sync", shop="SHOP").success
+    stocked.succeed("report_worklist")
+    of_shops = "select count(*) > 0 from worklist where shop_id is not null"
+    assert stocked.rows(of_shops) == [(True,)]
+    for path in stocked.reference_dir.glob("shopify_shop*.csv"):
+        header, *_ = path.read_text().splitlines()
+        path.write_text(f"{header}\n")
+    stocked.succeed("load_reference")
+    assert stocked.rows(of_shops) == [(False,)]
+
+
+def test_a_run_that_names_no_shop_says_how_to_name_one(stocked: Place) -> None:
+    for job in ("hard_sync", "upload_recent_inventory_changes", "sync_inventory_from_shopify", "webhook_subscription"):
+        assert '--tags \'{"dagster/partition": "SHOP"}\'' in stocked.failure(stocked.run(job)), job
+
+
 def test_stock_that_is_not_the_sum_of_its_entries_is_not_published(stocked: Place) -> None:
     with Warehouse().transaction() as connection:
         connection.execute(

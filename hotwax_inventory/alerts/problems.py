@@ -14,6 +14,7 @@ from dagster_shared.error import SerializableErrorInfo
 MOST_RUNS = 500
 MOST_TEXT = 2000
 OURS = re.compile(r"^hotwax_inventory[\w.]*: ")
+DAGSTERS = re.compile(r"^dagster[\w.]*: ")
 GONE = "Its process has ended without a word: killed, or out of memory. What it began is brought to its end by the next run."
 TOLD_OF_A_RUN = {
     dg.DagsterEventType.STEP_FAILURE,
@@ -141,11 +142,11 @@ def _causes(run_id: str, instance: dg.DagsterInstance) -> Iterator[str]:
     said = [_sentence(error) for error in steps if error and error.cls_name != "DagsterAssetCheckFailedError"]
     yield from said
     yield from (text for text in checks if text and not any(text in sentence for sentence in said))
-    if not said and not any(checks):
-        for event in events:
-            if event and event.event_type == dg.DagsterEventType.RUN_FAILURE:
-                # one that was marked as failed from outside, since its process is gone, has no data
-                error = event.job_failure_data.error if event.event_specific_data else None
+    for event in events if not said else ():
+        if event and event.event_type == dg.DagsterEventType.RUN_FAILURE:
+            # one that was marked as failed from outside, since its process is gone, has no data
+            error = event.job_failure_data.error if event.event_specific_data else None
+            if event.event_specific_data is None or not any(checks):
                 yield _sentence(error) if error else f"{event.message or ''} {GONE}"
 
 
@@ -163,13 +164,15 @@ def _is_error(check: dg.AssetCheckEvaluation) -> bool:
 
 
 def _sentence(error: SerializableErrorInfo) -> str:
-    """What the first error in the chain that is not Dagster's own says: ours say what, where and what to do."""
-    while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
-        error = error.cause
-    text = error.message.strip()
-    if OURS.match(text):
-        return OURS.sub("", text)
-    return f"{text} This is none of the errors that are explained; the log says where it was."
+    """What the first error of ours in the chain says, which is what, where and what to do; else the first that is not Dagster's."""
+    chain = [error]
+    while chain[-1].cause is not None:
+        chain.append(chain[-1].cause)
+    for text in (one.message.strip() for one in chain):
+        if OURS.match(text):
+            return OURS.sub("", text)
+    found = next((one for one in chain if not DAGSTERS.match(one.message)), chain[-1])
+    return f"{found.message.strip()} This is none of the errors that are explained; the log says where it was."
 
 
 def _name(run: dg.DagsterRun) -> str:

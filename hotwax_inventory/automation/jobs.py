@@ -15,6 +15,9 @@ from hotwax_inventory.retention import clean_up
 # What every import runs on to, so that a file's rows are in the numbers when its run ends.
 AFTER_IMPORT = ("inventory_item_detail", "inventory_item", "kit_inventory", "facility_atp", "online_atp")
 
+# Of the runs that may wait for Shopify, of whatever shop, dagster.yaml lets fewer at it than of all.
+WAITS_FOR_SHOPIFY = {"hotwax/waits_for": "shopify"}
+
 # The checks that look at whole tables, or at clocks.
 OTHER_CHECKS = dg.AssetSelection.checks(
     *(key for check in (*checks.CHECKS, *freshness.CHECKS) for key in check.check_keys)
@@ -60,13 +63,13 @@ HARD_SYNC = dg.define_asset_job(
         "inventory_drift",
     ),
     description="HotWax: Upload Inventory, once a day. Bring every level of a shop to the number that we promise.",
-    tags={"hotwax/job": "JOB_UL_INV", "hotwax/service": "bulkResetShopifyInventoryLevel"},
+    tags={**WAITS_FOR_SHOPIFY, "hotwax/job": "JOB_UL_INV", "hotwax/service": "bulkResetShopifyInventoryLevel"},
 )
 UPLOAD_RECENT = dg.define_asset_job(
     "upload_recent_inventory_changes",
     selection=_with_own_checks("recent_change_delta", "recent_change_upload", "sync_verification"),
     description="HotWax: Upload Recent Inventory Changes, every 15 minutes. Send what has moved since the shop's last sync.",
-    tags={"hotwax/job": "UL_RCNT_INV", "hotwax/service": "bulkRecentShopifyInventroyLevel"},
+    tags={**WAITS_FOR_SHOPIFY, "hotwax/job": "UL_RCNT_INV", "hotwax/service": "bulkRecentShopifyInventroyLevel"},
 )
 PROCESS_BULK_IMPORTED_FILES = dg.define_asset_job(
     "process_bulk_imported_files",
@@ -102,7 +105,7 @@ SYNC_FROM_SHOPIFY = dg.define_asset_job(
     ),
     description="HotWax: Sync Inventory from Shopify, once a day. Read every level of a shop, and let it reset our stock where "
     "the shop is its master.",
-    tags={"hotwax/job": "JOB_SYNC_INV_FRM_SHPY", "hotwax/service": "bulkInventorySyncFromShopify"},
+    tags={**WAITS_FOR_SHOPIFY, "hotwax/job": "JOB_SYNC_INV_FRM_SHPY", "hotwax/service": "bulkInventorySyncFromShopify"},
 )
 IMPORT_WEBHOOK_UPDATES = dg.define_asset_job(
     "import_webhook_updates",
@@ -124,7 +127,7 @@ WEBHOOK_SUBSCRIPTION = dg.define_asset_job(
     "webhook_subscription",
     selection=_with_own_checks("shopify_webhook_subscription"),
     description="HotWax: the switch for inventory_levels/update in the Job Manager. Have a shop's updates sent to us, or end it.",
-    tags={"hotwax/job": "inventory_levels/update"},
+    tags={**WAITS_FOR_SHOPIFY, "hotwax/job": "inventory_levels/update"},
 )
 IMPORT_JOBS = {imports[0].feed.job: import_job(imports) for _, imports in IMPORTS}
 JOBS = (

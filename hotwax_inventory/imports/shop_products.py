@@ -6,7 +6,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings, tables
-from hotwax_inventory.imports.shops import SHOPS, find_shop
+from hotwax_inventory.imports.shops import SHOPS, find_shop, shop_of
 from hotwax_inventory.resources import Warehouse
 
 # A SKU on two items, or of two products, matches neither; a row of the CSV keeps its product and its item out of the match.
@@ -131,7 +131,7 @@ order by reason
 def shopify_shop_product(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """One product and its inventory item in a shop: by SKU, or as shopify_shop_product.csv states it."""
     with warehouse.transaction() as connection:
-        shop = find_shop(context.partition_key, connection)
+        shop = find_shop(shop_of(context), connection)
         match_products(shop.shop_id, connection)
         unmatched = connection.execute(UNMATCHED, {"shop_id": shop.shop_id}).fetchall()
         count, without_item = connection.execute(

@@ -12,7 +12,7 @@ import duckdb
 
 from hotwax_inventory import settings, shopify_documents, tables
 from hotwax_inventory.imports.quoting import sql_text
-from hotwax_inventory.imports.shops import SHOPS, find_shop
+from hotwax_inventory.imports.shops import SHOPS, find_shop, shop_of
 from hotwax_inventory.progress import Progress, Seconds
 from hotwax_inventory.resources import Shopify, Warehouse, require_free_disk
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
@@ -82,7 +82,7 @@ def shopify_inventory_level(
 ) -> dg.MaterializeResult:
     """One level (an item at a location) as the shop shows it."""
     with warehouse.transaction() as connection:
-        shop = find_shop(context.partition_key, connection)
+        shop = find_shop(shop_of(context), connection)
     seconds = Seconds()
     with shopify.client(shop.shop_id, shop.shop_domain) as client:
         operation, count = read_shop(shop.shop_id, client, warehouse, seconds)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.shopify_levels import Read, last_read
-from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
+from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop, shop_of
 from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.run_config import HotwaxConfig
@@ -238,7 +238,7 @@ def shopify_inventory_reset(
 ) -> dg.MaterializeResult:
     """One level of a shop that is master of its stock: the units on hand that a whole read has found, which reset QOH."""
     with warehouse.transaction() as connection:
-        shop = find_shop(context.partition_key, connection)
+        shop = find_shop(shop_of(context), connection)
         read = last_read(shop.shop_id, connection)
         log_id, skipped = register_read(shop, read, config, context.run.run_id, connection)
         if config.schedule_now:

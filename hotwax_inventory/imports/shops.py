@@ -10,6 +10,10 @@ from hotwax_inventory.resources import Warehouse
 SHOPS = dg.DynamicPartitionsDefinition(name="shop")
 
 
+class NoShop(ValueError):
+    """A run of a shop's job that names no shop."""
+
+
 class UnknownShop(ValueError):
     """The partition names a shop that the reference does not have."""
 
@@ -29,6 +33,15 @@ FOUND = """
 select shop_id, coalesce(shop_domain, ''), product_store_id, inventory_master, shopify_facility_group_mode
 from shopify_shop
 """
+
+
+def shop_of(context: dg.AssetExecutionContext) -> str:
+    """The id of the shop that a run is for. Raises NoShop."""
+    if not context.has_partition_key:
+        raise NoShop(
+            'The run is for no shop. Choose one as its partition, or start it with --tags \'{"dagster/partition": "SHOP"}\'.'
+        )
+    return context.partition_key
 
 
 def find_shop(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Shop:

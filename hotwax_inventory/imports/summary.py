@@ -109,21 +109,38 @@ def asked_for(
 
 # What a log says is no input of anything: a new look at it makes nothing out of date.
 LOG_VERSION = "1"
-LAST_DAY = """
+# What a person must look at comes first.
+LAST_DAY = f"""
 select file_name, config_id, status_id, total_record_count, failed_record_count, ignored_record_count, message
 from data_manager_log
 where registered_at > current_timestamp - interval 1 day
-order by log_id desc
-limit 100
+order by list_position(['failed', 'held', 'finished_with_errors'], status_id) nulls last, log_id desc
+limit {MOST_LINES}
+"""
+LAST_DAY_COUNTS = """
+select
+    config_id, status_id, count(*), sum(total_record_count)::bigint, sum(failed_record_count)::bigint,
+    sum(ignored_record_count)::bigint
+from data_manager_log
+where registered_at > current_timestamp - interval 1 day
+group by config_id, status_id
+order by config_id, status_id
 """
 
 
 def files_of_the_last_day(connection: duckdb.DuckDBPyConnection) -> dict[str, dg.MetadataValue | int]:
     """Metadata of `data_manager_log`: how many files there have been, and what became of the last day's."""
     (files,) = connection.execute("select count(*) from data_manager_log").fetchall()[0]
+    counts = connection.execute(LAST_DAY_COUNTS).fetchall()
+    rows = connection.execute(LAST_DAY).fetchall()
     names = ("file", "config", "status", "rows", "refused", "ignored", "message")
-    table = markdown_table(names, connection.execute(LAST_DAY).fetchall())
-    return {"dagster/row_count": files, "files_of_the_last_day": table}
+    return {
+        "dagster/row_count": files,
+        "last_day_by_status": markdown_table(
+            ("config", "status", "files", "rows", "refused", "ignored"), counts, len(counts)
+        ),
+        "files_of_the_last_day": markdown_table(names, rows, count=sum(count for _, _, count, *_ in counts)),
+    }
 
 
 def files_table(imported: Sequence[Imported]) -> dg.MarkdownMetadataValue:

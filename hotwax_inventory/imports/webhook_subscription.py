@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from hotwax_inventory import settings, shopify_documents, tables
-from hotwax_inventory.imports.shops import SHOPS, find_shop
+from hotwax_inventory.imports.shops import SHOPS, find_shop, shop_of
 from hotwax_inventory.resources import Shopify, Warehouse
 from hotwax_inventory.run_config import choice
 from hotwax_inventory.shopify import ShopifyClient, ShopifyRefused
@@ -58,7 +58,7 @@ def shopify_webhook_subscription(
 ) -> dg.MaterializeResult:
     """Whether one shop's updates of inventory levels come to our receiver, and at which address."""
     with warehouse.transaction() as connection:
-        shop = find_shop(context.partition_key, connection)
+        shop = find_shop(shop_of(context), connection)
         known = connection.execute(
             "select callback_url, subscription_id, is_subscribed from shopify_webhook_subscription where shop_id = $shop_id",
             {"shop_id": shop.shop_id},

@@ -18,7 +18,7 @@ from pydantic import Field
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.restock import FIRST_YEAR, LAST_YEAR
 from hotwax_inventory.ledger.fold import apply_events
-from hotwax_inventory.markdown import markdown_table
+from hotwax_inventory.markdown import MOST_LINES, markdown_table
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.run_config import HotwaxConfig, choice
 
@@ -325,14 +325,16 @@ def _moment(stated: str | None) -> datetime:
     return found
 
 
-WAITING = """
-select s.shipment_id, s.name, s.scheduled_at, s.destination_facility_id, s.status_id, sum(i.quantity)::bigint as units
+WAITING = f"""
+select
+    s.shipment_id, s.name, s.scheduled_at, s.destination_facility_id, s.status_id, sum(i.quantity)::bigint as units,
+    count(*) over () as shipment_count
 from shipment as s
 left join shipment_item as i on i.shipment_id = s.shipment_id
 where s.status_id in ('PURCH_SHIP_CREATED', 'PURCH_SHIP_SHIPPED')
 group by all
 order by s.scheduled_at nulls last, s.shipment_id
-limit 100
+limit {MOST_LINES}
 """
 
 
@@ -361,7 +363,11 @@ def shipment_receipt(
     metadata: dict[str, dg.MetadataValue | int | str] = {
         "dagster/row_count": rows,
         "items_received": items,
-        "still_to_come": markdown_table(("shipment", "name", "at", "facility", "status", "units"), waiting),
+        "still_to_come": markdown_table(
+            ("shipment", "name", "at", "facility", "status", "units"),
+            [row[:-1] for row in waiting],
+            count=waiting[0][-1] if waiting else 0,
+        ),
     }
     if said:
         dg.get_dagster_logger().info(said)

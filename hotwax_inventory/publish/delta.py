@@ -13,7 +13,7 @@ import duckdb
 from hotwax_inventory import tables
 from hotwax_inventory.imports.shop_products import match_products
 from hotwax_inventory.imports.shopify_levels import read_shop, was_read
-from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
+from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop, shop_of
 from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.plots import bar_chart
 from hotwax_inventory.progress import Seconds
@@ -107,9 +107,9 @@ def _plan(
     Raises WrongMaster, NothingRead, UnknownGroup, DiskNearlyFull."""
     asset, seconds = context.asset_key.to_user_string(), Seconds()
     require_free_disk()
-    shopify.hold_shop(context.partition_key)
+    shopify.hold_shop(shop_of(context))
     with warehouse.transaction() as connection:
-        shop = find_shop(context.partition_key, connection)
+        shop = find_shop(shop_of(context), connection)
         require_written(shop)
         if job == HARD_SYNC and (alarms := ledger_alarms(connection)):
             return _nothing_made(asset, alarms)

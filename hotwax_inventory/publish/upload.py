@@ -11,7 +11,7 @@ import duckdb
 from pydantic import Field
 
 from hotwax_inventory import tables
-from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
+from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop, shop_of
 from hotwax_inventory.progress import Seconds
 from hotwax_inventory.publish.batch import Outcome
 from hotwax_inventory.publish.delta import require_written, runs_too
@@ -87,10 +87,10 @@ DELTAS = {HARD_SYNC: "hard_sync_delta", RECENT: "recent_change_delta"}
 def _upload(
     context: dg.AssetExecutionContext, config: Approval, job: str, shopify: Shopify, warehouse: Warehouse
 ) -> dg.MaterializeResult:
-    shopify.hold_shop(context.partition_key)
+    shopify.hold_shop(shop_of(context))
     seconds, own = Seconds(), None
     with warehouse.transaction() as connection:
-        shop = find_shop(context.partition_key, connection)
+        shop = find_shop(shop_of(context), connection)
         require_written(shop)
         if runs_too(context.run, DELTAS[job]):
             own = _own_delta(shop, job, context.run, connection)

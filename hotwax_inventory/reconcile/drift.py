@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from hotwax_inventory import settings, tables
-from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop
+from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop, shop_of
 from hotwax_inventory.markdown import MOST_LINES, markdown_table
 from hotwax_inventory.plots import bar_chart
 from hotwax_inventory.publish.manifest import newest_scope
@@ -77,9 +77,9 @@ CHECKS = {
 )
 def inventory_drift(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """One level that showed another number than ours when its shop was last read: since when and why, and what it shows now."""
-    shop = {"shop_id": context.partition_key}
+    shop = {"shop_id": shop_of(context)}
     with warehouse.transaction() as connection:
-        scope = newest_scope(find_shop(context.partition_key, connection), connection)
+        scope = newest_scope(find_shop(shop_of(context), connection), connection)
         compared = report_drift(scope, connection)
         found = connection.execute(COUNTS, shop | {"hours": settings.drift_max_hours()})
         names = [name for name, *_ in found.description or []]
@@ -105,7 +105,7 @@ def inventory_drift(context: dg.AssetExecutionContext, warehouse: Warehouse) -> 
 
 def _earlier(context: dg.AssetExecutionContext) -> list[tuple[str, int]]:
     """How many levels the last reports of the shop found, each with its time."""
-    filters = dg.AssetRecordsFilter(asset_key=context.asset_key, asset_partitions=[context.partition_key])
+    filters = dg.AssetRecordsFilter(asset_key=context.asset_key, asset_partitions=[shop_of(context)])
     records = context.instance.fetch_materializations(filters, limit=MOST_REPORTS).records
     found = [(record.timestamp, record.asset_materialization) for record in reversed(records)]
     return [

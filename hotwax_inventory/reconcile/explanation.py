@@ -229,7 +229,7 @@ def _sentence(promise: Rows, question: Question, shops: Rows, moment: datetime) 
         if shown is not None and read_at <= moment:
             said.append(f"Shop {shop} showed {shown} when it was read at {plain_cell(read_at)}.")
         if published is not None and published_at <= moment:
-            said.append(f"It last had {published} from us, at {plain_cell(published_at)}.")
+            said.append(f"Shop {shop} last had {published} from us, at {plain_cell(published_at)}.")
     return " ".join(said)
 
 

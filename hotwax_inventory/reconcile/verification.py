@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from hotwax_inventory import tables
-from hotwax_inventory.imports.shops import SHOPS, find_shop
+from hotwax_inventory.imports.shops import SHOPS, find_shop, shop_of
 from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.publish.batch import load_shown
 from hotwax_inventory.publish.upload import own_runs, require_confirmed
@@ -88,12 +88,12 @@ def sync_verification(
     """One level that the run's upload touched, as Shopify shows it afterwards. Raises NotConfirmed once that is told."""
     run, selected = context.run, context.run.asset_selection
     values = {
-        "shop_id": context.partition_key,
+        "shop_id": shop_of(context),
         "runs": own_runs(run),
         "is_alone": selected is not None and len(selected) == 1,
     }
     with warehouse.transaction() as connection:
-        shop = find_shop(context.partition_key, connection)
+        shop = find_shop(shop_of(context), connection)
         touched = connection.execute(TOUCHED, values).fetchall()
     different = []
     if touched:

@@ -123,6 +123,7 @@ select
     end,
     c.decided_at
 from sync_change as c
+semi join shopify_shop as s on s.shop_id = c.shop_id
 left join product as p on p.product_id = c.product_id
 where c.outcome in ('contested', 'permanent')
     and not exists (
@@ -151,6 +152,7 @@ select
     'delta_held', r.shop_id, null, null, r.job || ' ' || r.sync_run_id, r.guard_message,
     'Read it; what was not sent is looked at anew by the next sync.', r.created_at
 from sync_run as r
+semi join shopify_shop as s on s.shop_id = r.shop_id
 where r.status_id = 'planned'
     and r.guard_message is not null
     and r.sync_run_id in (select max(sync_run_id) from sync_run group by shop_id)
