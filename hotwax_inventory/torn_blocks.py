@@ -54,29 +54,35 @@ def put_back(path: Path) -> int:
     """Put back what differs from what was kept, if no checkpoint has ended since then; before the database is opened.
 
     Gives how many blocks. A database that somebody has open is left alone. Raises OSError."""
-    kept = _kept(path)
-    if not (path.exists() and kept.exists()):
+    if not (path.exists() and _kept(path).exists()):
         return 0
-    file, differing = _descriptor(path), 0
+    file = _descriptor(path)
+    if not _differing(path, file):
+        return 0
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which ends when DuckDB closes the file
     except BlockingIOError:
         return 0
-    with kept.open("rb") as before:
-        if os.pread(file, HEADERS_BYTES, 0) != before.read(HEADERS_BYTES):
-            return 0
-        checksum, blocks = before.read(len(_checksum(b""))), before.read()
-        if checksum != _checksum(blocks):  # the machine stopped while they were written, before the checkpoint
-            return 0
-        for at in range(0, len(blocks), NUMBER_BYTES + BLOCK_BYTES):
-            number, block = blocks[at : at + NUMBER_BYTES], blocks[at + NUMBER_BYTES :][:BLOCK_BYTES]
-            place = _place(int.from_bytes(number))
-            if os.pread(file, BLOCK_BYTES, place) != block:
-                os.pwrite(file, block, place)
-                differing += 1
-    if differing:
-        os.fsync(file)
-    return differing
+    blocks = _differing(path, file)  # as it is now that nobody else can write
+    for place, block in blocks:
+        os.pwrite(file, block, place)
+    os.fsync(file)
+    return len(blocks)
+
+
+def _differing(path: Path, file: int) -> list[tuple[int, bytes]]:
+    """The blocks that differ from what was kept of them, with their places; none where what was kept is of another header."""
+    with _kept(path).open("rb") as kept:
+        if os.pread(file, HEADERS_BYTES, 0) != kept.read(HEADERS_BYTES):
+            return []
+        checksum, content = kept.read(len(_checksum(b""))), kept.read()
+    if checksum != _checksum(content):  # the machine stopped while they were written, before the checkpoint
+        return []
+    entries = (
+        content[at : at + NUMBER_BYTES + BLOCK_BYTES] for at in range(0, len(content), NUMBER_BYTES + BLOCK_BYTES)
+    )
+    blocks = [(_place(int.from_bytes(entry[:NUMBER_BYTES])), entry[NUMBER_BYTES:]) for entry in entries]
+    return [(place, block) for place, block in blocks if os.pread(file, BLOCK_BYTES, place) != block]
 
 
 def _checksum(blocks: bytes) -> bytes:
