@@ -54,19 +54,35 @@ new_arrival as (
             and (l.archived_at is null or l.archived_at >= $looked_at)
     )
 ),
+came_before as (
+    -- not a file whose every row was refused, nor one of rules or kits with rows that were refused and have not come back
+    select l.*, {MENDED_LOG_ID.format("l")} as mended_log_id
+    from data_manager_log as l
+    where l.config_id = $config_id
+        and l.status_id in ('pending', 'imported', 'finished', 'finished_with_errors', 'held')
+        and not coalesce(
+            l.failed_record_count > 0
+            and (
+                l.failed_record_count = l.total_record_count
+                or $is_state
+                and not exists (
+                    from data_manager_log as m
+                    where {IS_OF.format("m", "l")} and m.status_id not in ('duplicate', 'failed')
+                )
+            ),
+            false
+        )
+),
 judged as (
-    -- rows that two files were refused of may look alike; and a file whose every row was refused has not counted yet
+    -- equal rows that were refused of two files are not the same
     select
         n.*,
         (
             select min(l.log_id)
-            from data_manager_log as l
-            where l.config_id = $config_id
-                and l.sha256 = n.sha256
+            from came_before as l
+            where l.sha256 = n.sha256
                 and not $allow_duplicate_content
-                and l.status_id in ('pending', 'imported', 'finished', 'finished_with_errors', 'held')
-                and not coalesce(l.failed_record_count > 0 and l.failed_record_count = l.total_record_count, false)
-                and not coalesce({MENDED_LOG_ID.format("l")} <> {MENDED_LOG_ID.format("n")}, false)
+                and not coalesce(l.mended_log_id <> {MENDED_LOG_ID.format("n")}, false)
                 and (n.export_time is null or l.effective_at = n.export_time)
         ) as earlier_log_id,
         not $allow_duplicate_content
@@ -170,6 +186,7 @@ def register(
             {
                 "config_id": source.config_id,
                 "property_resource": source.property_resource,
+                "is_state": feed.is_state,
                 "allow_duplicate_content": source.allow_duplicate_content,
                 "parameters": source.parameters,
                 "run_id": run_id,

@@ -267,24 +267,35 @@ def _finish(
         file.note = dict(notes).get(file.log_id)
 
 
-# Files by the statement that they are part of: rows that were refused and come back mended belong to the file that they are of. Of
-# several files with the same rows mended the last counts, the others are superseded.
+# Files by the statement that they are part of: rows that were refused and come back mended belong to the file that they are of, and
+# where the same was said again since then, to the newest that says it. Of several files with the same rows mended the last counts,
+# the others are superseded.
 STATEMENTS = f"""(
+    with said as (
+        select
+            *,
+            first_value(log_id) over (
+                partition by config_id, sha256
+                order by effective_at desc, file_name desc, remote_modified_at desc, log_id desc
+            ) as newest_log_id
+        from data_manager_log
+        where status_id not in ('duplicate', 'failed')
+    )
     select
         f.log_id,
-        coalesce(o.log_id, f.log_id) as statement_log_id,
-        f.effective_at,
-        coalesce(o.file_name, f.file_name) as file_name,
-        coalesce(o.remote_modified_at, f.remote_modified_at) as remote_modified_at,
-        coalesce(o.sha256, f.sha256) as sha256,
+        coalesce(s.log_id, f.log_id) as statement_log_id,
+        coalesce(s.effective_at, f.effective_at) as effective_at,
+        coalesce(s.file_name, f.file_name) as file_name,
+        coalesce(s.remote_modified_at, f.remote_modified_at) as remote_modified_at,
+        coalesce(s.sha256, f.sha256) as sha256,
         o.log_id is not null and row_number() over (
             partition by o.log_id, f.file_name order by f.remote_modified_at desc, f.log_id desc
         ) > 1 as is_superseded
-    from data_manager_log as f
-    left join data_manager_log as o
+    from said as f
+    left join said as o
         on json_extract_string(o.parameters, '$.feed') = json_extract_string(f.parameters, '$.feed')
         and {IS_OF.format("f", "o")}
-    where f.status_id not in ('duplicate', 'failed')
+    left join said as s on s.log_id = o.newest_log_id
 )"""
 
 
