@@ -308,6 +308,29 @@ def test_equal_rows_that_two_files_were_refused_of_all_count_once_they_can(place
     assert place.stock() == {("10001", "WAREHOUSE"): (3, 3), ("10050", "WAREHOUSE"): (10, 10)}
 
 
+@pytest.mark.parametrize("is_whole_first", [True, False])
+def test_a_file_that_was_refused_counts_once_whether_it_or_its_refused_rows_come_again(
+    place: Place, is_whole_first: bool
+) -> None:
+    rows = f"{DELTAS}43,NEW,SKU,5,\n43,NEWER,SKU,7,\n"
+    place.put(f"{RECEIPTS}/first.csv", rows, at(1))
+    place.succeed("import_item_receipt")
+    (failed,) = newest_failed_records(place)
+    place.put(f"{RECEIPTS}/early.csv", rows, at(1.5))
+    place.succeed("import_item_receipt")
+    products = "10050,NEW,FINISHED_GOOD,599,,\n10051,NEWER,FINISHED_GOOD,600,,\n"
+    place.write_reference("product", REFERENCE["product"] + products)
+    place.succeed("load_reference")
+    for is_whole in (is_whole_first, not is_whole_first):
+        if is_whole:
+            place.put(f"{RECEIPTS}/again.csv", rows, at(2))
+        else:
+            place.put(f"{RECEIPTS}/{failed.name}", failed.read_text(), at(3))
+        place.succeed("import_item_receipt")
+    assert place.stock() == {("10050", "WAREHOUSE"): (5, 5), ("10051", "WAREHOUSE"): (7, 7)}
+    assert [log[1] for log in place.logs()] == ["finished_with_errors"] * 2 + ["finished", "duplicate"]
+
+
 def newest_failed_records(place: Place) -> list[Path]:
     """Of each file that had refused rows what is left of them now."""
     found = sorted((place.home / "landing").rglob("*failed-records*.csv"), key=lambda path: path.stat().st_mtime_ns)

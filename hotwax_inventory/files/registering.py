@@ -55,20 +55,19 @@ new_arrival as (
     )
 ),
 came_before as (
-    -- not a file whose every row was refused, nor one of rules or kits with rows that were refused and have not come back
+    -- not a file whose every row was refused, nor one of rules or kits with rows that were, unless they have come back
     select l.*, {MENDED_LOG_ID.format("l")} as mended_log_id
     from data_manager_log as l
     where l.config_id = $config_id
         and l.status_id in ('pending', 'imported', 'finished', 'finished_with_errors', 'held')
         and not coalesce(
             l.failed_record_count > 0
-            and (
-                l.failed_record_count = l.total_record_count
-                or $is_state
-                and not exists (
-                    from data_manager_log as m
-                    where {IS_OF.format("m", "l")} and m.status_id not in ('duplicate', 'failed')
-                )
+            and ($is_state or l.failed_record_count = l.total_record_count)
+            and not exists (
+                from data_manager_log as m
+                where {IS_OF.format("m", "l")}
+                    and m.status_id not in ('duplicate', 'failed')
+                    and m.failed_record_count is distinct from m.total_record_count
             ),
             false
         )
@@ -77,14 +76,22 @@ judged as (
     -- equal rows that were refused of two files are not the same
     select
         n.*,
-        (
-            select min(l.log_id)
-            from came_before as l
-            where l.sha256 = n.sha256
-                and not $allow_duplicate_content
-                and not coalesce(l.mended_log_id <> {MENDED_LOG_ID.format("n")}, false)
-                and (n.export_time is null or l.effective_at = n.export_time)
-        ) as earlier_log_id,
+        case when not $allow_duplicate_content then coalesce(
+            (
+                select min(l.log_id)
+                from came_before as l
+                where l.sha256 = n.sha256
+                    and not coalesce(l.mended_log_id <> {MENDED_LOG_ID.format("n")}, false)
+                    and (n.export_time is null or l.effective_at = n.export_time)
+            ),
+            -- the whole file that the rows were refused of has come again, and has counted
+            (
+                select min(l.log_id)
+                from came_before as l
+                join data_manager_log as o on o.config_id = l.config_id and o.sha256 = l.sha256 and o.log_id < l.log_id
+                where $is_summed and {IS_OF.format("n", "o")}
+            )
+        ) end as earlier_log_id,
         not $allow_duplicate_content
             and exists (
                 from new_arrival as e
@@ -187,6 +194,7 @@ def register(
                 "config_id": source.config_id,
                 "property_resource": source.property_resource,
                 "is_state": feed.is_state,
+                "is_summed": not (feed.is_state or feed.is_snapshot),
                 "allow_duplicate_content": source.allow_duplicate_content,
                 "parameters": source.parameters,
                 "run_id": run_id,
