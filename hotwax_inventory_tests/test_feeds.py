@@ -308,9 +308,9 @@ def test_equal_rows_that_two_files_were_refused_of_all_count_once_they_can(place
     assert place.stock() == {("10001", "WAREHOUSE"): (3, 3), ("10050", "WAREHOUSE"): (10, 10)}
 
 
-@pytest.mark.parametrize("is_whole_first", [True, False])
+@pytest.mark.parametrize("order", [("whole", "rest"), ("rest", "whole"), ("both",)])
 def test_a_file_that_was_refused_counts_once_whether_it_or_its_refused_rows_come_again(
-    place: Place, is_whole_first: bool
+    place: Place, order: tuple[str, ...]
 ) -> None:
     rows = f"{DELTAS}43,NEW,SKU,5,\n43,NEWER,SKU,7,\n"
     place.put(f"{RECEIPTS}/first.csv", rows, at(1))
@@ -321,14 +321,53 @@ def test_a_file_that_was_refused_counts_once_whether_it_or_its_refused_rows_come
     products = "10050,NEW,FINISHED_GOOD,599,,\n10051,NEWER,FINISHED_GOOD,600,,\n"
     place.write_reference("product", REFERENCE["product"] + products)
     place.succeed("load_reference")
-    for is_whole in (is_whole_first, not is_whole_first):
-        if is_whole:
+    for name in order:
+        if name != "rest":
             place.put(f"{RECEIPTS}/again.csv", rows, at(2))
-        else:
+        if name != "whole":
             place.put(f"{RECEIPTS}/{failed.name}", failed.read_text(), at(3))
         place.succeed("import_item_receipt")
     assert place.stock() == {("10050", "WAREHOUSE"): (5, 5), ("10051", "WAREHOUSE"): (7, 7)}
-    assert [log[1] for log in place.logs()] == ["finished_with_errors"] * 2 + ["finished", "duplicate"]
+    assert sorted(log[1] for log in place.logs()) == ["duplicate", "finished", *["finished_with_errors"] * 2]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (None,)])
+def test_rows_that_were_refused_twice_for_different_reasons_count_once_in_whichever_file_they_come(
+    place: Place, order: tuple[int | None, ...]
+) -> None:
+    place.put(f"{RECEIPTS}/first.csv", f"{DELTAS}43,TEE-S,SKU,1,\n77,NEW,SKU,5,\n", at(1))
+    place.succeed("import_item_receipt")
+    (first,) = newest_failed_records(place)
+    place.write_reference("facility", f"{REFERENCE['facility']}ANNEX,77,Annex,WAREHOUSE,,STORE\n")
+    place.succeed("load_reference")
+    place.put(f"{RECEIPTS}/{first.name}", first.read_text(), at(2))
+    place.succeed("import_item_receipt")
+    (second,) = newest_failed_records(place)
+    assert first.read_text() != second.read_text()
+    place.write_reference("product", f"{REFERENCE['product']}10050,NEW,FINISHED_GOOD,599,,\n")
+    place.succeed("load_reference")
+    for number in order:
+        for path in (first, second) if number is None else [(first, second)[number]]:
+            place.put(f"{RECEIPTS}/{path.name}", path.read_text(), at(3))
+        place.succeed("import_item_receipt")
+    assert place.stock() == {("10001", "WAREHOUSE"): (1, 1), ("10050", "ANNEX"): (5, 5)}
+
+
+def test_a_mended_row_stays_though_it_is_put_back_once_more_as_it_was(place: Place) -> None:
+    rows = "productId,productIdTo,quantity,productAssocTypeId\n509,501,1,\n"
+    place.put(f"{KITS}/list.csv", f"{rows}509,TEE-MM,1,\n", at(2))
+    place.succeed("import_kit_component")
+    (failed,) = newest_failed_records(place)
+    as_it_was = failed.read_text()
+    for text in (as_it_was.replace("TEE-MM", "TEE-M"), as_it_was):
+        place.put(f"{KITS}/{failed.name}", text, at(3 + (text == as_it_was)))
+        place.succeed("import_kit_component")
+    place.put(f"{KITS}/older.csv", rows, at(1))
+    place.succeed("import_kit_component")
+    assert place.rows("select product_id_to from kit_component where thru_date is null order by all") == [
+        ("10001",),
+        ("10002",),
+    ]
 
 
 def newest_failed_records(place: Place) -> list[Path]:

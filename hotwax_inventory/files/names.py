@@ -9,12 +9,21 @@ from hotwax_inventory.sftp import RemoteFile
 # newer than all that comes for as long.
 MOST_AHEAD = "interval 10 minutes"
 OLDEST_EXPORT = timedelta(days=7)
-# What is in the name of a file of refused rows: the number of the file that they are of.
+# What is in the name of a file of refused rows: the number of the file that they are of, and where they came back and were refused
+# again that of the file in which they were last.
 REFUSED = re.compile("-failed-records-([0-9]+)")
-# SQL: of which file the rows of {0} are, which were refused and have come back; null where they are not.
-MENDED_LOG_ID = f"try_cast(nullif(regexp_extract({{0}}.file_name, '{REFUSED.pattern}', 1), '') as bigint)"
-# SQL: whether the rows of {0} are refused ones of {1} that have come back.
-IS_OF = f"{{1}}.log_id = {MENDED_LOG_ID} and {{1}}.effective_at = {{0}}.effective_at"
+LAST_REFUSED = "-failed-records-(?:[0-9]+-)?([0-9]+)"
+# SQL: whether the rows of {0} are refused ones of {1} that have come back; and whether it was in {1} that they were refused last.
+IS_OF, IS_LEFT_OF = (
+    f"{{1}}.log_id = try_cast(regexp_extract({{0}}.file_name, '{pattern}', 1) as bigint) "
+    "and {1}.effective_at = {0}.effective_at"
+    for pattern in (REFUSED.pattern, LAST_REFUSED)
+)
+# SQL: whether every row of {0} was refused, but for those that need nobody.
+IS_REFUSED = (
+    "coalesce({0}.failed_record_count > 0 "
+    "and {0}.failed_record_count + {0}.ignored_record_count >= {0}.total_record_count, false)"
+)
 
 
 def effective_at(file: RemoteFile) -> tuple[datetime, datetime | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hotwax_inventory import settings
 from hotwax_inventory.files.looking import Source
-from hotwax_inventory.files.names import IS_OF, MENDED_LOG_ID, MOST_AHEAD
+from hotwax_inventory.files.names import IS_LEFT_OF, IS_OF, IS_REFUSED, MOST_AHEAD
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.sftp import RemoteFile, SftpSession
@@ -25,6 +25,14 @@ class Landed:
     effective_at: datetime
     export_time: datetime | None
 
+
+# The states of files that count, or will; and the content of the file that rows were refused of which have come back.
+COUNTS = "('pending', 'imported', 'finished', 'finished_with_errors', 'held')"
+ORIGIN = (
+    "(select min(o.sha256) from data_manager_log as o where o.config_id = $config_id and "
+    + IS_OF.format("{0}", "o")
+    + ")"
+)
 
 REGISTER = f"""
 with arrived as (
@@ -56,51 +64,45 @@ new_arrival as (
 ),
 came_before as (
     -- not a file whose every row was refused, nor one of rules or kits with rows that were, unless they have come back
-    select l.*, {MENDED_LOG_ID.format("l")} as mended_log_id
+    select l.*, {ORIGIN.format("l")} as origin_sha256
     from data_manager_log as l
     where l.config_id = $config_id
-        and l.status_id in ('pending', 'imported', 'finished', 'finished_with_errors', 'held')
-        and not coalesce(
-            l.failed_record_count > 0
-            and ($is_state or l.failed_record_count = l.total_record_count)
+        and l.status_id in {COUNTS}
+        and not (
+            ({IS_REFUSED.format("l")} or $is_state and coalesce(l.failed_record_count > 0, false))
             and not exists (
                 from data_manager_log as m
-                where {IS_OF.format("m", "l")}
+                where {IS_LEFT_OF.format("m", "l")}
                     and m.status_id not in ('duplicate', 'failed')
-                    and m.failed_record_count is distinct from m.total_record_count
-            ),
-            false
+                    and not {IS_REFUSED.format("m")}
+            )
         )
+),
+known as (
+    select n.*, {ORIGIN.format("n")} as origin_sha256
+    from new_arrival as n
 ),
 judged as (
     -- equal rows that were refused of two files are not the same
     select
         n.*,
-        case when not $allow_duplicate_content then coalesce(
-            (
-                select min(l.log_id)
-                from came_before as l
-                where l.sha256 = n.sha256
-                    and not coalesce(l.mended_log_id <> {MENDED_LOG_ID.format("n")}, false)
-                    and (n.export_time is null or l.effective_at = n.export_time)
-            ),
-            -- the whole file that the rows were refused of has come again, and has counted
-            (
-                select min(l.log_id)
-                from came_before as l
-                join data_manager_log as o on o.config_id = l.config_id and o.sha256 = l.sha256 and o.log_id < l.log_id
-                where $is_summed and {IS_OF.format("n", "o")}
-            )
-        ) end as earlier_log_id,
+        (
+            select min(l.log_id)
+            from came_before as l
+            where l.sha256 = n.sha256
+                and not $allow_duplicate_content
+                and not coalesce(l.origin_sha256 <> n.origin_sha256, false)
+                and (n.export_time is null or l.effective_at = n.export_time)
+        ) as earlier_log_id,
         not $allow_duplicate_content
             and exists (
-                from new_arrival as e
+                from known as e
                 where e.sha256 = n.sha256
                     and e.ordinal < n.ordinal
-                    and not coalesce({MENDED_LOG_ID.format("e")} <> {MENDED_LOG_ID.format("n")}, false)
+                    and not coalesce(e.origin_sha256 <> n.origin_sha256, false)
                     and e.export_time is not distinct from n.export_time
             ) as is_repeated
-    from new_arrival as n
+    from known as n
 )
 insert into data_manager_log by name
 select
@@ -149,6 +151,27 @@ order by ordinal
 """
 
 
+# Of a file whose every row was refused and that came again as a whole the refused rows are not to count beside it.
+CAME_WHOLE = f"""
+update data_manager_log as m
+set
+    status_id = 'duplicate',
+    message = 'The file that its rows were refused of came again, as file ' || w.log_id || '. They were not applied again.'
+from (
+    select m.log_id as left_log_id, min(a.log_id) as log_id
+    from data_manager_log as m
+    join data_manager_log as o on {IS_LEFT_OF.format("m", "o")}
+    join data_manager_log as a on a.config_id = o.config_id and a.sha256 = o.sha256 and a.log_id <> o.log_id
+    where m.log_id > $before
+        and m.status_id = 'pending'
+        and {IS_REFUSED.format("o")}
+        and a.status_id in {COUNTS}
+        and not {IS_REFUSED.format("a")}
+    group by m.log_id
+) as w
+where m.log_id = w.left_log_id
+"""
+
 # A content that was said before means something again once another one lies between, in whatever order they came: of files with the
 # same content one after the other, one counts. Rows that come back mended are no content of their own.
 MEANT_AGAIN = f"""
@@ -161,7 +184,7 @@ with said as (
     from data_manager_log as l
     where config_id = $config_id
         and status_id in ('duplicate', 'pending', 'imported', 'finished', 'finished_with_errors')
-        and {MENDED_LOG_ID.format("l")} is null
+        and not exists (from data_manager_log as o where {IS_OF.format("l", "o")})
     window in_order as (order by effective_at, file_name, remote_modified_at, log_id)
 ),
 numbered as (
@@ -194,7 +217,6 @@ def register(
                 "config_id": source.config_id,
                 "property_resource": source.property_resource,
                 "is_state": feed.is_state,
-                "is_summed": not (feed.is_state or feed.is_snapshot),
                 "allow_duplicate_content": source.allow_duplicate_content,
                 "parameters": source.parameters,
                 "run_id": run_id,
@@ -210,6 +232,8 @@ def register(
                 "ordinal": list(range(len(landed))),
             },
         )
+        if not source.allow_duplicate_content:
+            connection.execute(CAME_WHOLE, {"before": before})
         if feed.is_state:
             connection.execute(MEANT_AGAIN, {"config_id": source.config_id})
         return connection.execute(

@@ -12,11 +12,18 @@ import duckdb
 from hotwax_inventory import settings
 from hotwax_inventory.files.landing import Landing, land
 from hotwax_inventory.files.looking import Source
-from hotwax_inventory.files.names import IS_OF, REFUSED
-from hotwax_inventory.imports.accepting import Imported, PendingFile, accept_rows, kind_of, write_failed_records
+from hotwax_inventory.files.names import IS_OF, IS_REFUSED, REFUSED
+from hotwax_inventory.imports.accepting import (
+    Imported,
+    PendingFile,
+    accept_rows,
+    failed_records_path,
+    kind_of,
+    write_failed_records,
+)
 from hotwax_inventory.imports.declaration import Import, ImportFiles
 from hotwax_inventory.imports.reading import read_text
-from hotwax_inventory.imports.text import UNREADABLE, BadFile, Text
+from hotwax_inventory.imports.text import UNREADABLE, BadFile, Text, normalised
 from hotwax_inventory.progress import Progress, Seconds
 from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, transaction
 
@@ -186,6 +193,8 @@ def _import_batch(
                     for file, text in texts.values():
                         if done[file.log_id].refused:
                             done[file.log_id].failed_records = write_failed_records(file, text, connection)
+                        else:  # a run that was killed may have left some
+                            failed_records_path(file).unlink(missing_ok=True)
             _finish(imports[0], list(done.values()), run_id, started_at, connection)
     except UNREADABLE as error:
         if len(files) > 1:
@@ -205,7 +214,10 @@ def _read(
     folder.mkdir(exist_ok=True)
     records = next((spec.json for spec in imports if spec.json), None)
     text = read_text(settings.home() / file.landed_path, folder, connection, records)
-    return kind_of(text, imports), replace(text, is_mended=REFUSED.search(file.file_name) is not None)
+    text = replace(text, is_mended=REFUSED.search(file.file_name) is not None)
+    if not text.is_mended and [normalised(name) for name in text.header].count("reason") > 1:
+        raise BadFile("The header names a column twice: reason.")
+    return kind_of(text, imports), text
 
 
 FINISH = """
@@ -268,8 +280,8 @@ def _finish(
 
 
 # Files by the statement that they are part of: rows that were refused and come back mended belong to the file that they are of, and
-# where the same was said again since then, to the newest that says it. Of several files with the same rows mended the last counts,
-# the others are superseded.
+# where the same was said again since then, to the newest that says it. Of several files with the same rows mended the last counts
+# that has a row to count, the others are superseded.
 STATEMENTS = f"""(
     with said as (
         select
@@ -289,7 +301,8 @@ STATEMENTS = f"""(
         coalesce(s.remote_modified_at, f.remote_modified_at) as remote_modified_at,
         coalesce(s.sha256, f.sha256) as sha256,
         o.log_id is not null and row_number() over (
-            partition by o.log_id, f.file_name order by f.remote_modified_at desc, f.log_id desc
+            partition by o.log_id, f.file_name
+            order by {IS_REFUSED.format("f")}, f.remote_modified_at desc, f.log_id desc
         ) > 1 as is_superseded
     from said as f
     left join said as o
