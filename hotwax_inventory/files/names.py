@@ -13,12 +13,12 @@ OLDEST_EXPORT = timedelta(days=7)
 # again that of the file in which they were last.
 REFUSED = re.compile("-failed-records-([0-9]+)")
 LAST_REFUSED = "-failed-records-(?:[0-9]+-)?([0-9]+)"
-# SQL: whether the rows of {0} are refused ones of {1} that have come back; and whether it was in {1} that they were refused last.
-IS_OF, IS_LEFT_OF = (
-    f"{{1}}.log_id = try_cast(regexp_extract({{0}}.file_name, '{pattern}', 1) as bigint) "
-    "and {1}.effective_at = {0}.effective_at"
+# SQL: the numbers of the files that the rows of {0} were refused of, the first and the last; and whether {1} is the first.
+FIRST_REFUSED_OF, LAST_REFUSED_OF = (
+    f"try_cast(regexp_extract({{0}}.file_name, '{pattern}', 1) as bigint)"
     for pattern in (REFUSED.pattern, LAST_REFUSED)
 )
+IS_OF = f"{{1}}.log_id = {FIRST_REFUSED_OF} and {{1}}.effective_at = {{0}}.effective_at"
 # SQL: whether every row of {0} was refused, but for those that need nobody.
 IS_REFUSED = (
     "coalesce({0}.failed_record_count > 0 "

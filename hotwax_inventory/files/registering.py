@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hotwax_inventory import settings
 from hotwax_inventory.files.looking import Source
-from hotwax_inventory.files.names import IS_LEFT_OF, IS_OF, IS_REFUSED, MOST_AHEAD
+from hotwax_inventory.files.names import FIRST_REFUSED_OF, IS_OF, IS_REFUSED, LAST_REFUSED_OF, MOST_AHEAD
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.sftp import RemoteFile, SftpSession
@@ -28,11 +28,11 @@ class Landed:
 
 # The states of files that count, or will; and the content of the file that rows were refused of which have come back.
 COUNTS = "('pending', 'imported', 'finished', 'finished_with_errors', 'held')"
-ORIGIN = (
-    "(select min(o.sha256) from data_manager_log as o where o.config_id = $config_id and "
-    + IS_OF.format("{0}", "o")
-    + ")"
-)
+ORIGIN = f"""(
+    select min(root.sha256)
+    from data_manager_log as root
+    where root.config_id = $config_id and {IS_OF.format("{0}", "root")}
+)"""
 
 REGISTER = f"""
 with arrived as (
@@ -62,6 +62,12 @@ new_arrival as (
             and (l.archived_at is null or l.archived_at >= $looked_at)
     )
 ),
+come_back as (
+    -- files whose refused rows have come back and counted
+    select unnest([{FIRST_REFUSED_OF.format("m")}, {LAST_REFUSED_OF.format("m")}]) as log_id, m.effective_at
+    from data_manager_log as m
+    where m.config_id = $config_id and m.status_id not in ('duplicate', 'failed') and not {IS_REFUSED.format("m")}
+),
 came_before as (
     -- not a file whose every row was refused, nor one of rules or kits with rows that were, unless they have come back
     select l.*, {ORIGIN.format("l")} as origin_sha256
@@ -70,12 +76,7 @@ came_before as (
         and l.status_id in {COUNTS}
         and not (
             ({IS_REFUSED.format("l")} or $is_state and coalesce(l.failed_record_count > 0, false))
-            and not exists (
-                from data_manager_log as m
-                where {IS_LEFT_OF.format("m", "l")}
-                    and m.status_id not in ('duplicate', 'failed')
-                    and not {IS_REFUSED.format("m")}
-            )
+            and not exists (from come_back as b where b.log_id = l.log_id and b.effective_at = l.effective_at)
         )
 ),
 known as (
@@ -158,18 +159,21 @@ set
     status_id = 'duplicate',
     message = 'The file that its rows were refused of came again, as file ' || w.log_id || '. They were not applied again.'
 from (
-    select m.log_id as left_log_id, min(a.log_id) as log_id
-    from data_manager_log as m
-    join data_manager_log as o on {IS_LEFT_OF.format("m", "o")}
-    join data_manager_log as a on a.config_id = o.config_id and a.sha256 = o.sha256 and a.log_id <> o.log_id
-    where m.log_id > $before
-        and m.status_id = 'pending'
-        and {IS_REFUSED.format("o")}
+    select b.log_id as rest_log_id, min(a.log_id) as log_id
+    from (
+        select n.log_id, unnest([{FIRST_REFUSED_OF.format("n")}, {LAST_REFUSED_OF.format("n")}]) as refused_log_id, n.effective_at
+        from data_manager_log as n
+        where n.config_id = $config_id and n.log_id > $before and n.status_id = 'pending'
+    ) as b
+    join data_manager_log as o on o.log_id = b.refused_log_id and o.effective_at = b.effective_at
+    join data_manager_log as a on a.config_id = o.config_id and a.sha256 = o.sha256 and a.log_id not in (b.log_id, o.log_id)
+    where {IS_REFUSED.format("o")}
         and a.status_id in {COUNTS}
         and not {IS_REFUSED.format("a")}
-    group by m.log_id
+        and not coalesce({ORIGIN.format("a")} <> {ORIGIN.format("o")}, false)
+    group by b.log_id
 ) as w
-where m.log_id = w.left_log_id
+where m.log_id = w.rest_log_id
 """
 
 # A content that was said before means something again once another one lies between, in whatever order they came: of files with the
@@ -233,7 +237,7 @@ def register(
             },
         )
         if not source.allow_duplicate_content:
-            connection.execute(CAME_WHOLE, {"before": before})
+            connection.execute(CAME_WHOLE, {"config_id": source.config_id, "before": before})
         if feed.is_state:
             connection.execute(MEANT_AGAIN, {"config_id": source.config_id})
         return connection.execute(
