@@ -136,7 +136,7 @@ def numbers_at(moment: datetime, warehouse: Warehouse) -> dict[str, Any]:
     with warehouse.transaction() as connection:
         connection.execute("create temp table subject as select product_id from product")
         connection.execute("create temp table moved as select product_id from product")
-        narrow(connection)
+        narrow(connection, stock="*")
         go_back(moment, connection)
         atp.create_views(connection, is_temporary=True)
         return numbers(connection)
@@ -159,9 +159,10 @@ def check(world: World, steps: list[Run | Deed], moment: datetime | None) -> Non
             world.do(step, files)
     world.recover()
     counted = world.counted(files)
-    assert Counter((f.config_id, f.content, f.at) for f in counted) == Counter(
-        {(f.config_id, f.content, f.at) for f in files}
-    )
+    times = Counter((f.config_id, f.content, f.at) for f in counted)
+    assert times.keys() == {(f.config_id, f.content, f.at) for f in files}
+    again = {(f.config_id, f.content, f.at) for f in files if may_count_again(f)}
+    assert {file for file, count in times.items() if count > 1} <= again
     queued = model.open_orders(counted)
     with world.warehouse.transaction() as connection:
         assert numbers(connection) == expected_numbers(counted, world.dock.received, queued)
@@ -173,6 +174,12 @@ def check(world: World, steps: list[Run | Deed], moment: datetime | None) -> Non
         assert numbers_at(moment, world.warehouse) == expected_numbers(
             [f for f in counted if f.at <= moment], [], queued
         )
+
+
+def may_count_again(file: File) -> bool:
+    """Whether the same file may be read again when it comes again: one of rules or kits, or one without a row that was right."""
+    is_state = next(kind.feed.is_state for kind in KINDS if kind.name == file.kind)
+    return is_state or (len(file.right()) < len(file.rows) and not file.accepted())
 
 
 LOGGED = """

@@ -189,7 +189,7 @@ with said as (
     where config_id = $config_id
         and status_id in ('duplicate', 'pending', 'imported', 'finished', 'finished_with_errors')
         and not exists (from data_manager_log as o where {IS_OF.format("l", "o")})
-    window in_order as (order by effective_at, file_name, remote_modified_at, log_id)
+    window in_order as (order by effective_at, file_name, remote_modified_at, sha256, log_id)
 ),
 numbered as (
     select *, count_if(is_other) over (order by place) as content_number
