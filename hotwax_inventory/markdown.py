@@ -31,14 +31,15 @@ def table(
     count: int | None = None,
 ) -> str:
     """A bounded Markdown table of values as `cell` renders them; `is_aligned`: to be read as it is."""
-    lines = [[*names], *([cell(value) for value in row] for row in rows[:most_lines])]
+    shown = rows[:most_lines]
+    lines = [[*names], *([cell(value) for value in row] for row in shown)]
     widths = [max(len(line[i]) for line in lines) if is_aligned else 0 for i in range(len(names))]
     lines.insert(1, ["-" * max(3, width) for width in widths])
     text = "\n".join(
         "| " + " | ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)) + " |"
         for line in lines
     )
-    more = (len(rows) if count is None else count) - len(lines) + 2
+    more = (len(rows) if count is None else count) - len(shown)
     return text + (f"\n\n… and {more:,} more" if more else "")
 
 

@@ -73,6 +73,7 @@ came_before as (
     select l.*, {ORIGIN.format("l")} as origin_sha256
     from data_manager_log as l
     where l.config_id = $config_id
+        and l.sha256 in (select sha256 from new_arrival)
         and l.status_id in {COUNTS}
         and not (
             ({IS_REFUSED.format("l")} or $is_state and coalesce(l.failed_record_count > 0, false))
