@@ -1,4 +1,4 @@
-"""The three resources: settings and lifecycle only. What is done with them is in the stages."""
+"""The resources: settings and lifecycle only. What is done with them is in the stages."""
 
 import importlib.util
 import os
@@ -27,15 +27,19 @@ if importlib.util.find_spec("pandas") is None:
 
 # Peak memory of a process is this plus what Python, Dagster and buffers outside DuckDB's pool take: together below 1 GiB.
 MEMORY_LIMIT = "500MB"
+# What stands twice in a query is cheaper computed twice than kept, where it is as large as a table.
+NOT_OPTIMIZED = "common_subplan"
 ENGINE: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": MEMORY_LIMIT,
     # the newest layout of the file is smaller and faster to write; duckdb is pinned, so nobody older has to read it
     "storage_compatibility_version": "latest",
-    # what stands twice in a query is cheaper computed twice than kept, where it is as large as a table
-    "disabled_optimizers": "common_subplan",
+    "disabled_optimizers": NOT_OPTIMIZED,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+
+
+GIVE_WAY_SECONDS = 0.1
 
 
 class WarehouseBusy(RuntimeError):
@@ -114,6 +118,10 @@ class Warehouse(dg.ConfigurableResource):
         with self.connect() as connection, transaction(connection):
             yield connection
 
+    def give_way(self) -> None:
+        """Let those in who wait for the warehouse: they look for it every twentieth of a second."""
+        time.sleep(GIVE_WAY_SECONDS)
+
     @contextmanager
     def _alone(self, deadline: float) -> Iterator[None]:
         lock = FileLock(f"{self.path}.lock")
@@ -154,6 +162,7 @@ class Warehouse(dg.ConfigurableResource):
                 # what one connection has set is not for the next one
                 connection.execute("set TimeZone = 'UTC'")
                 connection.execute("reset preserve_insertion_order")
+                connection.execute(f"set disabled_optimizers = '{NOT_OPTIMIZED}'")
                 yield connection
         except BaseException:
             # after some errors DuckDB refuses everything: whatever this one was, the next connection is one of a new start
@@ -218,6 +227,12 @@ def _engine(home: Path, reference_dir: Path, scratch_dir: Path) -> duckdb.DuckDB
     engine.execute("set allowed_directories = $folders", {"folders": [str(home), str(reference_dir)]})
     engine.execute("set enable_external_access = false")
     return engine
+
+
+def keep_sides_of_joins(connection: duckdb.DuckDBPyConnection) -> None:
+    """From here on the connection's joins gather their right sides, as the queries have them. DuckDB expects 42 rows of any file,
+    and so would gather a file of millions for the sake of a few products."""
+    connection.execute(f"set disabled_optimizers = '{NOT_OPTIMIZED},build_side_probe_side'")
 
 
 class Sftp(dg.ConfigurableResource):

@@ -13,7 +13,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hotwax_inventory.imports import decoding, reading
+from hotwax_inventory.imports import decoding, queue, reading
+from hotwax_inventory.ledger import entries
+from hotwax_inventory.resources import Warehouse
 from hotwax_inventory_tests.conftest import REFERENCE, Place
 
 HEADER = "Item,externalFacilityId,availableQty,idValue\n"
@@ -591,6 +593,28 @@ def test_rows_may_be_mended_in_several_rounds(place: Place) -> None:
         ("10002", "WAREHOUSE"): (2, 2),
         ("10003", "WAREHOUSE"): (3, 3),
     }
+
+
+def test_others_have_their_turn_between_the_files_of_a_backlog(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "BATCH_FILES", 1)
+    monkeypatch.setattr(entries, "BATCH_ROWS", 1)
+    for number in range(4):
+        place.put_reset(f"{number}.csv", f"{HEADER}TEE-S,43,{number + 1},501\n")
+    waiting: list[dict[str, int]] = []
+
+    def others(warehouse: Warehouse) -> None:
+        with Warehouse(wait_seconds=0).transaction() as connection:
+            found = connection.execute("select status_id, count(*) from data_manager_log group by all").fetchall()
+        waiting.append(dict(found))
+        if len(waiting) in (1, 5):
+            place.succeed("import_inventory")  # a second run at once
+
+    monkeypatch.setattr(Warehouse, "give_way", others)
+    place.succeed("import_inventory")
+    assert waiting[0] == {"imported": 1, "pending": 3}
+    assert {"finished"} == {status for _, status, *_ in place.logs()}
+    assert place.stock() == {("10001", "WAREHOUSE"): (4, 4)}
+    assert place.rows("select count(*) from inventory_item_detail") == [(4,)], "each file once"
 
 
 def test_refused_rows_dropped_back_unmended_are_refused_again(place: Place) -> None:

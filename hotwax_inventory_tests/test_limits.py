@@ -14,7 +14,7 @@ import pytest
 from hotwax_inventory import resources, retention, settings
 from hotwax_inventory.automation.instance import shops_with_master
 from hotwax_inventory.resources import ENGINE, Warehouse
-from hotwax_inventory_tests.conftest import Place
+from hotwax_inventory_tests.conftest import REFERENCE, Place
 
 HEADER = "Item,externalFacilityId,availableQty,idValue\n"
 A_MONTH_ON = datetime.now(UTC) + timedelta(days=31)
@@ -185,3 +185,34 @@ def test_duckdb_is_started_once_for_all_that_a_run_does(place: Place, monkeypatc
     place.put_reset("reset.csv", f"{HEADER}TEE-S,43,5,501\n")
     place.succeed("import_inventory")
     assert len(started) == 1
+
+
+LARGE = {
+    "import_inventory": ("netsuite/inventoryitem/csv/large.csv", HEADER, "NEW,{facility},{n},{product}"),
+    "import_product_facility": (
+        "hotwax/available-to-promise/PRODUCT_FACILITY_large.csv",
+        "facilityExternalId,idValue,facilitySafetyStock,allowBrokering,allowPickup\n",
+        "{facility},{product},{n},Y,N",
+    ),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("job", LARGE)
+def test_a_file_of_a_million_rows_about_fifty_thousand_products_has_room(
+    empty_place: Place, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    monkeypatch.setattr(resources, "ENGINE", ENGINE | {"threads": 2})
+    products, facilities = 50_000, 20
+    path, header, row = LARGE[job]
+    for table, rows in {
+        "product": (f"P{i},SKU-{i},FINISHED_GOOD,{700_000 + i},," for i in range(products)),
+        "facility": (f"F{i},{5_000 + i},Store {i},WAREHOUSE,PHYSICAL_STORE,STORE" for i in range(facilities)),
+    }.items():
+        empty_place.write_reference(table, REFERENCE[table] + "".join(f"{line}\n" for line in rows))
+    empty_place.succeed("load_reference")
+    keys = [(facility, product) for product in range(products) for facility in range(facilities)]
+    rows = (row.format(facility=5_000 + f, product=700_000 + p, n=1 + (f + p) % 50) for f, p in keys)
+    empty_place.put(path, header + "".join(f"{line}\n" for line in rows))
+    empty_place.succeed(job)
+    assert empty_place.logs()[0][1:3] == ("finished", len(keys))

@@ -19,6 +19,10 @@ from hotwax_inventory.imports.identify import identification_types, keys
 from hotwax_inventory.imports.quoting import as_it_was, sql_text, without_formula
 from hotwax_inventory.imports.rows import fields_relation, left_over, records_relation
 from hotwax_inventory.imports.text import EXTRA_FIELDS, NEWLINE, BadFile, Text, normalised
+from hotwax_inventory.resources import keep_sides_of_joins
+
+# From so many bytes on the rows of files are more than what they are joined with.
+LARGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ def accept_rows(
     file_row = " union all by name ".join(
         _file_row(spec, texts[next(iter(group))][0].parameters, group) for group in _alike(texts)
     )
+    if sum(text.path.stat().st_size for _, text in texts.values()) > LARGE_BYTES:
+        keep_sides_of_joins(connection)
     connection.execute(
         f"with file_row as ({file_row}) insert into {spec.table.name} select {spec.table.column_list()} from ({spec.checked}) "
         "where is_right and is_of_nobody is not true",
@@ -101,7 +107,8 @@ def accept_rows(
     }
     connection.execute(_refused_sql(spec, incomplete, left), {"types": types})
     connection.execute(
-        "insert into data_manager_error select log_id, line_number, column_name, reason, raw_row from refused where not is_ignored"
+        "insert into data_manager_error by name "
+        "select log_id, line_number, column_name, reason, raw_row from refused where not is_ignored"
     )
     for log_id, refused, ignored in connection.execute(
         "select log_id, count(*) filter (not is_ignored), count(*) filter (is_ignored) from refused group by log_id"

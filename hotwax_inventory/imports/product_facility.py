@@ -71,19 +71,26 @@ select
 from identified
 """
 
-# A value that was set already changes nothing, so that the same rules again move no watermark.
+# A value that was set already changes nothing, so that the same rules again move no watermark. The place of a row among all is one
+# number: files of one moment and name are read together, line by line.
 FOLD = """
 merge into product_facility as p
 using (
-    with ordered as (
+    with file as (
         select
-            r.*,
-            (l.effective_at, l.file_name, l.remote_modified_at, r.line_number, l.sha256, l.log_id) as position
+            log_id,
+            dense_rank() over (order by effective_at, file_name, remote_modified_at) as moment,
+            row_number() over (order by sha256, log_id) as number
+        from data_manager_log
+        where log_id in (select log_id from product_facility_rule)
+    ),
+    ordered as (
+        select r.*, (((f.moment::hugeint << 40) + r.line_number) << 24) + f.number as position
         from product_facility_rule as r
         semi join (
             select product_id, facility_id from product_facility_rule where log_id in (select log_id from batch)
         ) as t on t.product_id = r.product_id and t.facility_id = r.facility_id
-        join data_manager_log as l on l.log_id = r.log_id
+        join file as f on f.log_id = r.log_id
     )
     select
         product_id,

@@ -1,6 +1,7 @@
 """The queue of landed files (HotWax's MDM): each pending file is read, its good rows go to their table, its bad rows to
 `data_manager_error`, in one transaction with the file's new status. Posting to the ledger is a later stage."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -125,20 +126,26 @@ order by effective_at, file_name, log_id
 def import_pending(
     imports: Sequence[Import], config_id: str | None, run_id: str, warehouse: Warehouse
 ) -> list[Imported]:
-    """Import the pending files of a feed in order of effect, a batch of small ones or one large one a transaction.
+    """Import the pending files of a feed in order of effect, a batch of small ones or one large one a transaction; between two
+    batches others have their turn.
 
     `config_id` picks those that came under one; None takes all. Raises DiskNearlyFull."""
     done: list[Imported] = []
-    log = dg.get_dagster_logger()
-    with warehouse.connect() as connection:
-        rows = connection.execute(PENDING, {"feed": imports[0].feed.config_id, "config_id": config_id}).fetchall()
-        files = [PendingFile(*row) for row in rows]
-        if files:
-            require_free_disk(sum(file.size_bytes for file in files))
-        progress, read = Progress("Files read into rows", sum(file.size_bytes for file in files), "bytes"), 0
-        for batch in _batches(files):
+    progress, read = None, 0
+    while True:
+        with warehouse.connect() as connection:
+            rows = connection.execute(PENDING, {"feed": imports[0].feed.config_id, "config_id": config_id}).fetchall()
+            files = [PendingFile(*row) for row in rows]
+            if not files:
+                return done
+            waiting = sum(file.size_bytes for file in files)
+            require_free_disk(waiting)
+            progress = progress or Progress("Files read into rows", waiting, "bytes")
+            batch = _first_batch(files)
             if batch[0].size_bytes > BATCH_BYTES:
-                log.info(f"{batch[0].file_name}: {batch[0].size_bytes / 1e6:,.0f} MB are read into rows.")
+                dg.get_dagster_logger().info(
+                    f"{batch[0].file_name}: {batch[0].size_bytes / 1e6:,.0f} MB are read into rows."
+                )
             with settings.temporary_folder() as scratch:
                 try:
                     done += _import_batch(imports, batch, run_id, connection, Path(scratch))
@@ -146,20 +153,18 @@ def import_pending(
                     # one of them cannot be read after all: each on its own, to find out which
                     for file in batch:
                         done += _import_batch(imports, [file], run_id, connection, Path(scratch))
-            read += sum(file.size_bytes for file in batch)
-            progress.reached(read)
-    return done
+        read += sum(file.size_bytes for file in batch)
+        progress.reached(read)
+        if len(batch) == len(files):
+            return done
+        warehouse.give_way()
 
 
-def _batches(files: Sequence[PendingFile]) -> Iterator[list[PendingFile]]:
-    batch: list[PendingFile] = []
-    for file in files:
-        if batch and (len(batch) == BATCH_FILES or sum(f.size_bytes for f in batch) + file.size_bytes > BATCH_BYTES):
-            yield batch
-            batch = []
-        batch.append(file)
-    if batch:
-        yield batch
+def _first_batch(files: Sequence[PendingFile]) -> list[PendingFile]:
+    """So many of the first files as share a transaction."""
+    sizes = itertools.accumulate(file.size_bytes for file in files)
+    fitting = sum(1 for size in itertools.islice(sizes, BATCH_FILES) if size <= BATCH_BYTES)
+    return list(files[: max(1, fitting)])
 
 
 def _import_batch(
@@ -213,7 +218,12 @@ def _read(
     folder = scratch / str(file.log_id)
     folder.mkdir(exist_ok=True)
     records = next((spec.json for spec in imports if spec.json), None)
-    text = read_text(settings.home() / file.landed_path, folder, connection, records)
+    landed = settings.home() / file.landed_path
+    if landed.exists() and (size := landed.stat().st_size) != file.size_bytes:
+        raise BadFile(
+            f"Its copy in the landing area has {size:,} bytes instead of {file.size_bytes:,}. Send the file again."
+        )
+    text = read_text(landed, folder, connection, records)
     text = replace(text, is_mended=REFUSED.search(file.file_name) is not None)
     if not text.is_mended and [normalised(name) for name in text.header].count("reason") > 1:
         raise BadFile("The header names a column twice: reason.")
@@ -279,9 +289,9 @@ def _finish(
         file.note = dict(notes).get(file.log_id)
 
 
-# Files by the statement that they are part of: rows that were refused and come back mended belong to the file that they are of, and
-# where the same was said again since then, to the newest that says it. Of several files with the same rows mended the last counts
-# that has a row to count, the others are superseded.
+# What each file is a part of. A failed-records file belongs to the file that its rows were refused of, or to the newest file with
+# that content. Where the same failed-records file came back several times, the last one that has a good row counts; the others are
+# superseded.
 STATEMENTS = f"""(
     with said as (
         select

@@ -71,23 +71,28 @@ class Waiting:
 
 
 def post_imported(warehouse: Warehouse) -> list[Posted]:
-    """Post every imported file in order of effect, and mark it finished in the same transaction. Raises DiskNearlyFull."""
+    """Post every imported file in order of effect, and mark it finished in the same transaction; between two transactions others
+    have their turn. Raises DiskNearlyFull."""
     posted: list[Posted] = []
-    with warehouse.connect() as connection:
-        # rows are numbered by now; without regard to their order large writes take two thirds of the time and less memory
-        connection.execute("set preserve_insertion_order = false")
-        waiting = _waiting(connection)
-        if waiting:
-            require_free_disk()
-        progress, done = Progress("Rows posted to the ledger", sum(file.rows for file in waiting), "rows"), 0
-        for batch in _batches(waiting):
-            with transaction(connection):
-                posted += _post(batch, connection)
+    progress, done = None, 0
+    while True:
+        with warehouse.connect() as connection:
+            # rows are numbered by now; without regard to their order large writes take two thirds of the time and less memory
+            connection.execute("set preserve_insertion_order = false")
+            waiting = _waiting(connection)
+            progress = progress or Progress("Rows posted to the ledger", sum(file.rows for file in waiting), "rows")
+            batch = _first_batch(waiting)
+            if batch:
+                require_free_disk()
+                with transaction(connection):
+                    posted += _post(batch, connection)
             done += sum(file.rows for file in batch)
             progress.reached(done)
-        with transaction(connection):
-            _remove_old_rows(connection)
-    return posted
+            if len(batch) == len(waiting):
+                with transaction(connection):
+                    _remove_old_rows(connection)
+                return posted
+        warehouse.give_way()
 
 
 WAITING = f"""
@@ -142,19 +147,17 @@ def _waiting(connection: duckdb.DuckDBPyConnection) -> list[Waiting]:
     return [Waiting(*row) for row in found]
 
 
-def _batches(files: list[Waiting]) -> Iterator[list[Waiting]]:
+def _first_batch(files: list[Waiting]) -> list[Waiting]:
+    """So many of the first files as share a transaction; one that may be held, or is large, has one of its own."""
     batch: list[Waiting] = []
     for file in files:
-        alone = file.may_be_held or file.is_large_reset
-        if batch and (alone or sum(f.rows for f in batch) + file.rows > BATCH_ROWS):
-            yield batch
-            batch = []
+        is_alone = file.may_be_held or file.is_large_reset
+        if batch and (is_alone or sum(f.rows for f in batch) + file.rows > BATCH_ROWS):
+            break
         batch.append(file)
-        if alone:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+        if is_alone:
+            break
+    return batch
 
 
 # The files; `seq_base` gives each of their lines a number of its own in the one sequence.
