@@ -12,14 +12,15 @@ import io
 import logging
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Lifespan
 
 from hotwax_inventory import settings
 from hotwax_inventory.files import inbox
@@ -76,13 +77,25 @@ class Stored:
         self._waiting: list[tuple[Event, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         # id -> whether it is on disk, or will be: a repetition waits for the first copy
-        self._known: OrderedDict[tuple[str, str], asyncio.Future[None] | None] | None = None
+        self._known: OrderedDict[tuple[str, str], asyncio.Future[None] | None] = OrderedDict()
+        self._recalling: asyncio.Task[None] | None = None
+
+    async def recall(self) -> None:
+        """Learn the ids of the last days from disk, once for all who ask. Raises OSError; then the next one looks again."""
+        if self._recalling is None:
+            self._recalling = asyncio.create_task(self._recall())
+        try:
+            await asyncio.shield(self._recalling)
+        except OSError:
+            self._recalling = None
+            raise
+
+    async def _recall(self) -> None:
+        self._known.update(dict.fromkeys(reversed(await asyncio.to_thread(inbox.recent_ids))))
 
     async def store(self, event: Event) -> bool:
         """Return when the event is on disk; whether it had not been there before. Raises OSError."""
-        if self._known is None:
-            found = await asyncio.to_thread(inbox.recent_ids)
-            self._known = self._known or OrderedDict.fromkeys(reversed(found))
+        await self.recall()
         key = (event.shop_id, event.webhook_id)
         if key in self._known:
             if first := self._known[key]:
@@ -123,7 +136,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self._shops = Shops()
-        self._stored = Stored()
+        self.stored = Stored()
         self._counts: Counter[str] = Counter()
 
     async def health(self, request: Request) -> Response:
@@ -149,20 +162,22 @@ class Receiver:
             log.error("A webhook of shop %s was refused: its SHOPIFY_…_WEBHOOK_SECRET is not set.", shop_id)
         if not is_signed(body, request.headers.get("X-Shopify-Hmac-Sha256", ""), secrets):
             return 401, "The signature is missing or wrong.", "wrong signature"
-        topic = request.headers.get("X-Shopify-Topic", TOPIC)
+        topic = request.headers.get("X-Shopify-Topic") or TOPIC
         if topic.casefold() != TOPIC:
             return 200, "Not for us.", "other topic"
+        webhook_id = request.headers.get("X-Shopify-Webhook-Id", "")
+        if not webhook_id or len(webhook_id) > MOST_ID_CHARACTERS:
+            # without an id the same bytes are the same update
+            webhook_id = hashlib.sha256(webhook_id.encode() or body).hexdigest()
         event = Event(
             shop_id=shop_id,
-            # without an id the same bytes are the same update
-            webhook_id=request.headers.get("X-Shopify-Webhook-Id", "")[:MOST_ID_CHARACTERS]
-            or hashlib.sha256(body).hexdigest(),
+            webhook_id=webhook_id,
             triggered_at=request.headers.get("X-Shopify-Triggered-At"),
             received_at=datetime.now(UTC).isoformat(),
             body=body.decode("utf-8", errors="replace"),
         )
         try:
-            is_new = await self._stored.store(event)
+            is_new = await self.stored.store(event)
         except OSError as error:
             log.error("A webhook of shop %s could not be kept: %s. Shopify sends it again.", shop_id, error)
             return 503, "Not kept; send it again.", "not kept"
@@ -198,15 +213,25 @@ async def _body(request: Request) -> bytes | tuple[int, str, str]:
     return too_long if max(size, arrived) > MOST_BODY_BYTES else bytes(body)
 
 
-def application(receiver: Receiver) -> Starlette:
+def application(receiver: Receiver, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """The application of a receiver."""
     return Starlette(
+        lifespan=lifespan,
         routes=[
             Route("/webhooks/shopify/{shop_id}", receiver.receive, methods=["POST"]),
             Route("/health", receiver.health, methods=["GET"]),
-        ]
+        ],
     )
 
 
-settings.load_env_file()
-app = application(Receiver())
+@asynccontextmanager
+async def _begun(app: Starlette) -> AsyncIterator[None]:
+    """Nobody is let in before the receiver knows what it has."""
+    settings.load_env_file()
+    with suppress(OSError):  # which every delivery is told then
+        await receiver.stored.recall()
+    yield
+
+
+receiver = Receiver()
+app = application(receiver, _begun)

@@ -126,6 +126,51 @@ def test_all_orders_end_in_one_state(empty_place: Place, morning: Morning, order
     assert inbox.waiting() == []
 
 
+# Updates as (seconds after our first write, available, whether our write has caused it); what we write is 8, then 10, then 12. The
+# level showed BEFORE.
+BEFORE = 9
+WRITTEN = {
+    "each write has its echo": [(0, 8, True), (1, 10, True), (2, 12, True)],
+    "what we wrote comes once more, by others": [(0, 8, True), (10, BEFORE, False), (20, 8, False)],
+    "back to what an earlier write was": [(0, 8, True), (1, 10, True), (9, 8, False)],
+}
+
+
+@pytest.mark.parametrize("updates", WRITTEN.values(), ids=WRITTEN)
+@pytest.mark.parametrize("order", ["forwards", "backwards", "at once"])
+def test_an_echo_is_what_our_write_has_caused_and_nothing_later(
+    empty_place: Place, morning: Morning, updates: list[tuple[int, int, bool]], order: str
+) -> None:
+    place, level = empty_place, (TEE_S, BROADWAY)
+    (pushed_at,) = place.rows("select max(sent_at) from sync_file")[0]
+    assert place.rows(f"select min(observed_quantity) from sync_change where shopify_inventory_item_id = {TEE_S}") == [
+        (BEFORE,)
+    ]
+    for nth, quantity in enumerate([units for _, units, is_echo in updates if is_echo][1:], 1):
+        at = {"nth": nth, "observed": quantity - 2}
+        place.rows(
+            "insert into sync_file by name "
+            "select * replace (sync_run_id + $nth as sync_run_id, sent_at + to_seconds($nth) as sent_at) from sync_file "
+            "where sync_run_id = (select min(sync_run_id) from sync_file)",
+            nth=nth,
+        )
+        place.rows(
+            "insert into sync_change by name select * replace (sync_run_id + $nth as sync_run_id, $observed as observed_quantity, "
+            "2 as delta) from sync_change where sync_run_id = (select min(sync_run_id) from sync_change)",
+            **at,
+        )
+    events = [update(f"{at}", level, units, pushed_at + timedelta(seconds=at)) for at, units, _ in updates]
+    batches = {
+        "forwards": [[one] for one in events],
+        "backwards": [[one] for one in reversed(events)],
+        "at once": [events],
+    }
+    for batch in batches[order]:
+        imported(place, *batch)
+    assert dispositions(place) == {f"{at}": "echo" if is_echo else "applied" for at, _, is_echo in updates}
+    assert place.stock()["10001", "BROADWAY"][1] == (10 if updates[-1][2] else updates[-1][1])
+
+
 @pytest.mark.parametrize("order", [["between", "echo"], ["echo", "between"], ["both"]], ids=" ".join)
 def test_what_came_between_a_write_and_its_echo_counts_in_any_order(
     empty_place: Place, morning: Morning, order: list[str]

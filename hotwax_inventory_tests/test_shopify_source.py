@@ -9,7 +9,7 @@ import pytest
 
 from hotwax_inventory.files import inbox
 from hotwax_inventory.files.inbox import Event
-from hotwax_inventory.imports.shopify_levels import RepeatedLines, last_read, load_levels
+from hotwax_inventory.imports.shopify_levels import WrongLines, last_read, load_levels
 from hotwax_inventory.imports.shopify_reset import SyncInventory, register_read
 from hotwax_inventory.imports.shops import Shop
 from hotwax_inventory.ledger import entries, resets
@@ -162,8 +162,11 @@ def test_updates_count_in_the_order_of_their_times_whatever_order_they_come_in(p
 
 @pytest.mark.parametrize("batches", ["one", "one each", "one each, backwards"])
 def test_updates_of_one_second_end_alike_however_they_come(place: Place, batches: str) -> None:
+    place.write_reference("shopify_shop", REFERENCE["shopify_shop"].replace("STORE,hotwax", "STORE,shopify"))
+    place.succeed("load_reference")
     events = [
         event("with a time of its own", body(available=7, minutes=9), triggered=9.5),
+        event("of another shop at the facility", body(available=9, minutes=9), "OTHER", triggered=9.5),
         event("without", body(available=8, minutes=9)),
         event("refused", body(TEE_M, available=-3_000_000_000, minutes=9)),
         event("right", body(TEE_M, available=6, updated_at=f"{moment(9):%Y-%m-%dT%H:%MZ}")),
@@ -245,9 +248,20 @@ def test_a_whole_read_resets_qoh_by_what_is_on_hand_at_the_time_of_the_read(plac
     assert place.rows("select effective_at, config_id from data_manager_log where log_id = 2") == [
         (moment(0), "SYNC_SHOPIFY_INV")
     ]
-    show(place, 60, *levels)
-    place.succeed("sync_inventory_from_shopify", {"shopify_inventory_reset": {"includeAll": False}}, shop="SHOP")
-    assert place.logs()[2][1:] == ("finished", 4, 0, 1)
+    changed = {"shopify_inventory_reset": {"includeAll": False}}
+    place.simulator.shops.add_location("SHOP", 7043)
+    show(place, 60, *levels, (TEE_S, 7043, 6, 0))
+    place.succeed("sync_inventory_from_shopify", changed, shop="SHOP")
+    assert place.logs()[2][1:] == ("finished", 5, 0, 2)
+    place.simulator.shops.now = lambda: moment(120)
+    place.succeed("sync_inventory_from_shopify", changed, shop="SHOP")
+    # what was not mapped then is not what has not changed
+    place.simulator.shops.now = lambda: moment(180)
+    place.write_reference("shopify_shop_location", f"{REFERENCE['shopify_shop_location']}SHOP,WAREHOUSE,7043\n")
+    place.succeed("load_reference")
+    place.succeed("sync_inventory_from_shopify", changed, shop="SHOP")
+    assert place.logs()[4][1:] == ("finished", 5, 0, 4)
+    assert place.stock()["10001", "WAREHOUSE"] == (6, 6)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +337,7 @@ def test_a_read_that_empties_the_shop_is_held_until_somebody_approves_the_next_o
 def test_a_level_that_stands_twice_is_found_at_however_many_locations(place: Place) -> None:
     levels = [(item, location) for item in (1, 2) for location in range(130)]
 
-    def read(*again: tuple[int, int]) -> int:
+    def read(*again: tuple[int, int], lacking: int = 0) -> int:
         lines = [{"id": f"gid://shopify/InventoryItem/{item}", "sku": str(item), "tracked": True} for item in (1, 2)]
         lines += [
             {
@@ -339,7 +353,8 @@ def test_a_level_that_stands_twice_is_found_at_however_many_locations(place: Pla
         path = place.home / "levels.jsonl"
         path.write_text("\n".join(map(json.dumps, lines)))
         time = "2026-11-22T10:00:00Z"
-        operation = BulkOperation("1", "COMPLETED", None, time, time, len(lines), path.stat().st_size, None)
+        objects = len(lines) + lacking
+        operation = BulkOperation("1", "COMPLETED", None, time, time, objects, path.stat().st_size, None)
         with Warehouse().transaction() as connection:
             return load_levels("SHOP", operation, datetime.now(UTC), path, connection)
 
@@ -348,8 +363,24 @@ def test_a_level_that_stands_twice_is_found_at_however_many_locations(place: Pla
         (390, 2 * sum(range(130)), "2026-11-22 10:00:00+00")
     ]
     for again in ((1, 0), (2, 62), (2, 63), (1, 129)):
-        with pytest.raises(RepeatedLines, match="1 items or levels"):
+        with pytest.raises(WrongLines, match="1 items or levels"):
             read(again)
+    with pytest.raises(WrongLines, match="262 items and levels of 263 objects"):
+        read(lacking=1)
+
+
+def test_webhooks_of_a_shop_that_is_about_to_be_loaded_wait_for_it(place: Place) -> None:
+    place.write_reference("shopify_shop", f"{REFERENCE['shopify_shop']}NEW,new.myshopify.com,STORE,shopify,exclude\n")
+    mapped = f"{REFERENCE['shopify_shop_location']}NEW,BROADWAY,{BROADWAY}\n"
+    place.write_reference("shopify_shop_location", mapped)
+    place.write_reference("shopify_shop_product", f"{REFERENCE['shopify_shop_product']}NEW,10001,{TEE_S}\n")
+    inbox.write([event("early", body(), "NEW")])
+    assert "Run load_reference, then this again" in place.failure(place.run("import_webhook_updates"))
+    assert len(inbox.waiting()) == 1
+    place.succeed("load_reference")
+    place.succeed("import_webhook_updates")
+    assert dispositions(place) == {"early": "applied"}
+    assert inbox.waiting() == []
 
 
 def test_what_another_master_shows_is_recorded_and_never_applied(place: Place) -> None:
@@ -364,6 +395,16 @@ def test_what_another_master_shows_is_recorded_and_never_applied(place: Place) -
     place.succeed("load_reference")
     place.succeed("process_bulk_imported_files")
     assert place.logs()[1][1:] == ("finished", 1, 0, 1)
+    # and one that waits while Shopify becomes its master: it has no rows
+    place.succeed("sync_inventory_from_shopify", {"shopify_inventory_reset": {"schedule_now": False}}, shop="SHOP")
+    place.write_reference("shopify_shop", REFERENCE["shopify_shop"])
+    place.succeed("load_reference")
+    place.succeed("process_bulk_imported_files")
+    assert place.logs()[2][1:] == ("finished", 1, 0, 1)
+    assert [message[:42] for (message,) in place.rows("select message from data_manager_log order by log_id")][1:] == [
+        "Recorded only: Shopify is not the master o",
+        "Recorded only: Shopify was not yet the mas",
+    ]
     assert place.stock() == {}
 
 
@@ -392,6 +433,15 @@ def test_the_subscription_is_made_once_kept_up_and_ended(place: Place, monkeypat
     with monkeypatch.context() as unset:
         unset.delenv("WEBHOOK_CALLBACK_URL")
         assert [switched(action="check"), subscriptions(place)] == [True, [elsewhere]]
+    with place.simulator.shops.transaction() as db:
+        db.execute("create trigger kept before delete on webhook_subscription begin select raise(ignore); end")
+    moved = {"shopify_webhook_subscription": {"callback_url": ours}}
+    assert "Shopify did not change" in place.failure(place.run("webhook_subscription", moved, shop="SHOP"))
+    with place.simulator.shops.transaction() as db:
+        db.execute("drop trigger kept")
+    assert [switched(callback_url=elsewhere), subscriptions(place)] == [True, [elsewhere, ours]]
+    with place.simulator.shops.transaction() as db:
+        db.execute("delete from webhook_subscription where uri = ?", [ours])
     assert [switched(action="unsubscribe", callback_url=elsewhere), subscriptions(place)] == [True, []]
     assert [switched(action="check"), subscriptions(place)] == [True, []]
     assert [switched(), subscriptions(place)] == [True, [ours]]

@@ -403,6 +403,15 @@ def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duck
         connection.execute("update sequence set last_value = last_value + 1")
 
 
+def stated_shops(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """The shops of shopify_shop.csv as it is now, whether it is loaded or not. Raises BadReference."""
+    (file,) = (file for file in REFERENCE_FILES if file.table is tables.SHOPIFY_SHOP)
+    with settings.temporary_folder() as scratch:
+        text = _text(file, settings.reference_dir() / file.name, Path(scratch), connection)
+        found = connection.execute(f"select distinct shop_id from ({_staged(file, text)})").fetchall()
+    return {shop_id for (shop_id,) in found}
+
+
 def _text(file: ReferenceFile, path: Path, scratch: Path, connection: duckdb.DuckDBPyConnection) -> Text:
     if not path.exists():
         raise BadReference(f"{path} is missing. The previous reference stays in force.")

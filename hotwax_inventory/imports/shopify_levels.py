@@ -14,18 +14,18 @@ from hotwax_inventory import settings, shopify_documents, tables
 from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.imports.shops import SHOPS, find_shop, shop_of
 from hotwax_inventory.progress import Progress, Seconds
-from hotwax_inventory.resources import Shopify, Warehouse, require_free_disk
+from hotwax_inventory.resources import Shopify, Warehouse, keep_sides_of_joins, require_free_disk
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
 READ_ATTEMPTS = 3
 
 
-class RepeatedLines(ValueError):
-    """A result has the same item or level twice."""
+class WrongLines(ValueError):
+    """A result has an item or level twice, or lacks some."""
 
 
-# What DuckDB says of a line that is no JSON, or has no level where one should be; and that.
-UNREADABLE = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.ConstraintException, RepeatedLines)
+# What DuckDB says of a line that is no JSON, or has no level where one should be; and wrong lines.
+UNREADABLE = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.ConstraintException, WrongLines)
 
 
 class IncompleteRead(RuntimeError):
@@ -217,6 +217,19 @@ left join (
 PLACES = 63
 DIFFERENT_PLACES = f"bit_count(bit_or(1::bigint << ({{}} % {PLACES})::integer))"
 
+READ = """
+insert into shopify_bulk_read by name
+select
+    $shop_id as shop_id,
+    $operation_id as bulk_operation_id,
+    $asked_at as asked_at,
+    $started_at::timestamptz as started_at,
+    $completed_at::timestamptz as completed_at,
+    $objects as object_count,
+    $levels as level_count,
+    $size_bytes as size_bytes
+"""
+
 # Items and levels that stand in a result more than once.
 REPEATED = f"""
 with place as (
@@ -249,6 +262,7 @@ def load_levels(
     """Replace the shop's snapshot by a complete result; the number of levels. Raises one of UNREADABLE when it is damaged."""
     values = {"shop_id": shop_id}
     connection.execute("set preserve_insertion_order = false")
+    keep_sides_of_joins(connection)
     for table in ("shopify_inventory_item", "shopify_inventory_level", "shopify_bulk_read"):
         connection.execute(f"delete from {table} where shop_id = $shop_id", values)
     if operation.object_count:
@@ -256,22 +270,25 @@ def load_levels(
         connection.execute(LOAD_LEVELS.format(lines=sql_text(str(lines))), values)
         repeated = connection.execute(REPEATED, values).fetchall()[0][0]
         if repeated:
-            raise RepeatedLines(f"{repeated:,} items or levels stand in it twice")
-    count = connection.execute(
-        "select count(*) from shopify_inventory_level where shop_id = $shop_id", values
-    ).fetchall()[0][0]
+            raise WrongLines(f"{repeated:,} items or levels stand in it twice")
+    items, levels = connection.execute(
+        "select (select count(*) from shopify_inventory_item where shop_id = $shop_id), "
+        "(select count(*) from shopify_inventory_level where shop_id = $shop_id)",
+        values,
+    ).fetchall()[0]
+    if items + levels != operation.object_count:
+        raise WrongLines(f"{items + levels:,} items and levels of {operation.object_count:,} objects stand in it")
     connection.execute(
-        "insert into shopify_bulk_read values ($shop_id, $id, $asked, $started::timestamptz, $completed::timestamptz, $objects, "
-        "$levels, null, $size)",
+        READ,
         values
         | {
-            "id": operation.id,
-            "asked": asked_at,
-            "started": operation.created_at,
-            "completed": operation.completed_at or operation.created_at,
+            "operation_id": operation.id,
+            "asked_at": asked_at,
+            "started_at": operation.created_at,
+            "completed_at": operation.completed_at or operation.created_at,
             "objects": operation.object_count,
-            "levels": count,
-            "size": lines.stat().st_size,
+            "levels": levels,
+            "size_bytes": lines.stat().st_size,
         },
     )
-    return count
+    return levels

@@ -59,8 +59,12 @@ item as (
     where m.shop_id = $shop_id
 )
 """
-# A read is not of one moment, hence the five minutes, which are HotWax's `buffertime` (HotWax reference 3.10).
-IS_UNCHANGED = "coalesce(l.updated_at < $since::timestamptz - interval 5 minutes, false)"
+# A read is not of one moment, hence the five minutes, which are HotWax's `buffertime` (HotWax reference 3.10). What no reset has
+# ever named was not there to be read, or not mapped.
+IS_UNCHANGED = """
+coalesce(l.updated_at < $since::timestamptz - interval 5 minutes, false)
+    and (i.product_id, p.facility_id) in (select (product_id, facility_id) from inventory_item where reset_at is not null)
+"""
 
 ACCEPTED = f"""
 insert into shopify_inventory_reset by name
@@ -77,7 +81,7 @@ select
 from shopify_inventory_level as l
 join place as p on p.shopify_location_id = l.shopify_location_id and not p.is_without_stock
 join item as i on i.shopify_inventory_item_id = l.shopify_inventory_item_id and not i.is_kit
-where l.shop_id = $shop_id and l.tracked and l.on_hand is not null and not {IS_UNCHANGED}
+where l.shop_id = $shop_id and l.tracked and l.on_hand is not null and not ({{is_unchanged}})
 """
 
 SKIPPED = f"""
@@ -89,7 +93,7 @@ select
         when p.is_without_stock then 'location_without_stock'
         when i.product_id is null then 'item_not_matched'
         when i.is_kit then 'kit'
-        when {IS_UNCHANGED} then 'not_changed'
+        when {{is_unchanged}} then 'not_changed'
     end as reason,
     count(*)
 from shopify_inventory_level as l
@@ -118,7 +122,8 @@ select
     $log_id as log_id,
     $config_id as config_id,
     $operation_id as remote_path,
-    'levels-' || $shop_id || '-' || split_part($operation_id, '/', -1) as file_name,
+    -- of two reads that Shopify began within a second the later one counts
+    'levels-' || $shop_id || '-' || lpad(split_part($operation_id, '/', -1), 20, '0') as file_name,
     $completed_at as remote_modified_at,
     $size_bytes as size_bytes,
     '' as sha256,
@@ -170,7 +175,9 @@ def register_read(
             "size_bytes": read.size_bytes,
             "levels": read.level_count,
             "run_id": run_id,
-            "parameters": json.dumps({"shop_id": shop.shop_id, "approve": approve}),
+            "parameters": json.dumps(
+                {"shop_id": shop.shop_id, "inventory_master": shop.inventory_master, "approve": approve}
+            ),
         },
     )
     return log_id, skipped
@@ -182,19 +189,23 @@ def _accept(
     """Make the levels of the snapshot rows; those skipped by reason, which are not looked for when there are none."""
     connection.execute("set preserve_insertion_order = false")
     since = connection.execute(SINCE, {"config_id": CONFIG_ID, "shop_id": shop_id}).fetchall()[0][0]
-    values: dict[str, Any] = {
-        "shop_id": shop_id,
-        "kits_are_derived": settings.kits_from_components(),
-        "since": None if config.include_all else since,
-    }
-    connection.execute(ACCEPTED, values | {"log_id": log_id})
+    values: dict[str, Any] = {"shop_id": shop_id, "kits_are_derived": settings.kits_from_components()}
+    is_unchanged = "false"
+    if not config.include_all:
+        values["since"], is_unchanged = since, IS_UNCHANGED
+    connection.execute(ACCEPTED.format(is_unchanged=is_unchanged), values | {"log_id": log_id})
     rows = connection.execute(
         "select count(*) from shopify_inventory_reset where log_id = $log_id", {"log_id": log_id}
     ).fetchall()[0][0]
-    return {} if rows == read.level_count else dict(connection.execute(SKIPPED, values).fetchall())
+    return (
+        {}
+        if rows == read.level_count
+        else dict(connection.execute(SKIPPED.format(is_unchanged=is_unchanged), values).fetchall())
+    )
 
 
-# Whether a shop is master is asked when its read is worked, which may be later than its registration.
+# Whether a shop is master is asked when its read is worked, which may be later than its registration; a read that was registered
+# when it was not has no rows.
 WORKED = """
 update data_manager_log as l
 set
@@ -203,9 +214,13 @@ set
     started_at = current_timestamp,
     finished_at = if(w.is_master, null, current_timestamp),
     run_id = $run_id,
-    message = if(w.is_master, null, 'Recorded only: Shopify is not the master of this shop (inventory_master).')
+    message = if(w.is_master, null, 'Recorded only: Shopify ' || w.was || ' the master of this shop (inventory_master).')
 from (
-    select p.log_id, coalesce(s.inventory_master = 'shopify', false) as is_master
+    select
+        p.log_id,
+        coalesce(s.inventory_master = 'shopify', false)
+            and coalesce(json_extract_string(p.parameters, '$.inventory_master'), 'shopify') = 'shopify' as is_master,
+        if(s.inventory_master = 'shopify', 'was not yet', 'is not') as was
     from data_manager_log as p
     left join shopify_shop as s on s.shop_id = json_extract_string(p.parameters, '$.shop_id')
     where p.config_id = $config_id and p.status_id = 'pending'

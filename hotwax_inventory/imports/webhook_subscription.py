@@ -2,7 +2,6 @@
 
 Shopify removes a subscription after eight failed deliveries in a row (Shopify reference 8.4), so it is looked for every day."""
 
-from datetime import UTC, datetime
 from enum import Enum
 from urllib.parse import quote
 
@@ -74,17 +73,17 @@ def shopify_webhook_subscription(
     with warehouse.transaction() as connection:
         connection.execute("delete from shopify_webhook_subscription where shop_id = $id", {"id": shop.shop_id})
         connection.execute(
-            "insert into shopify_webhook_subscription values ($shop, $topic, $url, $subscription, $is_subscribed, $checked)",
+            "insert into shopify_webhook_subscription by name select $shop_id as shop_id, $topic as topic, $url as callback_url, "
+            "$subscription_id as subscription_id, $is_wanted as is_subscribed, current_timestamp as checked_at",
             {
-                "shop": shop.shop_id,
+                "shop_id": shop.shop_id,
                 "topic": TOPIC,
                 "url": url,
-                "subscription": subscription_id,
-                "is_subscribed": is_wanted,
-                "checked": datetime.now(UTC),
+                "subscription_id": subscription_id,
+                "is_wanted": is_wanted,
             },
         )
-    is_gone = is_wanted and bool(was_subscribed) and last_url == url and url not in before.values()
+    is_gone = is_wanted and bool(was_subscribed) and last_url not in before.values()
     return _result(url, "subscribed" if is_wanted else "unsubscribed", was_there=not is_gone)
 
 
@@ -121,7 +120,7 @@ def _bring_about(
         errors += _errors(made["webhookSubscriptionCreate"])
     # what counts is what is there now: another run may have made or removed it in the meantime
     now = _subscriptions(client) if unwanted or url not in found.values() else found
-    if (url in now.values()) is not is_wanted:
+    if (url in now.values()) is not is_wanted or any(now.get(one) == found[one] for one in unwanted):
         raise ShopifyRefused(f"Shopify did not change the subscription of {TOPIC} at {url}: {'; '.join(errors)}.")
     return next((one for one, uri in now.items() if uri == url), None)
 

@@ -10,8 +10,10 @@ import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.files import inbox
+from hotwax_inventory.files.landing import NoReference
 from hotwax_inventory.files.names import MOST_AHEAD
 from hotwax_inventory.imports.identify import MOMENT, MOST_UNITS, UNITS
+from hotwax_inventory.imports.reference import stated_shops
 from hotwax_inventory.markdown import MOST_LINES, markdown_table
 from hotwax_inventory.resources import Warehouse, require_free_disk
 
@@ -139,31 +141,53 @@ semi join judged as j using ({LEVEL})
 where f.sent_at is not null and coalesce(c.outcome, 'unknown') in ('applied', 'unknown', 'retryable')
 """
 
-# The updates that our own writes have caused: they show what we wrote, at the time of its writing, and nothing else came between.
+# The updates that our own writes have caused, of this batch and of what was taken for such before: they show what we wrote, at the
+# time of its writing, and nobody else moved the level in between. What it showed before the write, or by an earlier write of ours,
+# may come within the time that clocks differ; what it showed before, once more after it showed what we wrote, is somebody's.
 ECHOED = f"""
 create or replace temp table echoed as
 with shown as (
-    select {LEVEL}, updated_at, units as available from judged
+    select {LEVEL}, webhook_id, updated_at, units as available, true as may_echo
+    from judged
+    where refusal is null
     union all
-    select {LEVEL}, updated_at, available from shopify_webhook_update
-)
-select distinct j.shop_id, j.webhook_id
-from judged as j
-join written as w
-    on w.shop_id = j.shop_id
-    and w.shopify_inventory_item_id = j.shopify_inventory_item_id
-    and w.shopify_location_id = j.shopify_location_id
-    and w.quantity = j.units
-    and j.updated_at between w.first_at and w.last_at
-where not exists (
-    select 1
+    select {LEVEL}, webhook_id, updated_at, available, disposition = 'echo'
+    from shopify_webhook_update
+    semi join written using ({LEVEL})
+    where disposition <> 'refused'
+),
+seen as (
+    select {LEVEL}, w.quantity, w.observed_quantity, w.first_at, w.last_at, min(s.updated_at) as shown_at
+    from written as w
+    join shown as s using ({LEVEL})
+    where s.available = w.quantity and s.updated_at between w.first_at and w.last_at
+    group by all
+),
+like_ours as (
+    select {LEVEL}, s.webhook_id, s.may_echo, s.updated_at, c.* exclude ({LEVEL})
     from shown as s
-    where s.shop_id = j.shop_id
-        and s.shopify_inventory_item_id = j.shopify_inventory_item_id
-        and s.shopify_location_id = j.shopify_location_id
-        and s.updated_at >= w.first_at
-        and s.updated_at < j.updated_at
-        and s.available not in (w.quantity, w.observed_quantity)
+    join seen as c using ({LEVEL})
+    where s.available = c.quantity and s.updated_at between c.first_at and c.last_at
+),
+moved as (
+    select s.*, o.first_at as written_from
+    from shown as s
+    left join (select {LEVEL}, webhook_id, min(first_at) as first_at from like_ours group by all) as o
+        using ({LEVEL}, webhook_id)
+)
+select distinct c.shop_id, c.webhook_id
+from like_ours as c
+where c.may_echo and not exists (
+    select 1
+    from moved as s
+    where s.shop_id = c.shop_id
+        and s.shopify_inventory_item_id = c.shopify_inventory_item_id
+        and s.shopify_location_id = c.shopify_location_id
+        and s.updated_at >= c.first_at
+        and s.updated_at < c.updated_at
+        and s.available <> c.quantity
+        and coalesce(s.written_from >= c.first_at, true)
+        and (s.available <> c.observed_quantity or s.updated_at > c.shown_at)
 )
 """
 
@@ -174,11 +198,12 @@ POSITION = """{{
 DECIDED = f"""
 insert into shopify_webhook_update by name
 with latest as (
-    select {LEVEL}, max({POSITION.format("u", "u.available::bigint")}) as position
+    -- more than one shop may show the stock of a facility
+    select product_id, facility_id, max({POSITION.format("u", "u.available::bigint")}) as position
     from shopify_webhook_update as u
-    semi join judged as j using ({LEVEL})
+    semi join judged as j using (product_id, facility_id)
     where u.disposition = 'applied'
-    group by {LEVEL}
+    group by product_id, facility_id
 ),
 judged_alone as (
     select
@@ -198,8 +223,8 @@ placed as (
     select
         *,
         row_number() over (
-            partition by {LEVEL}, position.updated_at, position.triggered_at, without_effect is null
-            order by units, webhook_id
+            partition by product_id, facility_id, position.updated_at, position.triggered_at, without_effect is null
+            order by units, shop_id, webhook_id
         ) as nth
     from judged_alone
 )
@@ -218,7 +243,7 @@ select
     p.facility_id,
     coalesce(p.without_effect, if(p.position <= l.position or p.nth > 1, 'older', 'applied')) as disposition
 from placed as p
-left join latest as l using ({LEVEL})
+left join latest as l using (product_id, facility_id)
 """
 
 # Echoes of earlier batches that are none, as something else has come between the write and them after all.
@@ -226,16 +251,12 @@ NO_ECHO = f"""
 create or replace temp table no_echo as
 select distinct u.shop_id, u.webhook_id, u.log_id
 from shopify_webhook_update as u
-join judged as j using ({LEVEL})
 join written as w using ({LEVEL})
+anti join echoed as e using (shop_id, webhook_id)
 where u.disposition = 'echo'
     and u.log_id <> $log_id
     and u.available = w.quantity
     and u.updated_at between w.first_at and w.last_at
-    and j.refusal is null
-    and j.updated_at >= w.first_at
-    and j.updated_at < u.updated_at
-    and j.units not in (w.quantity, w.observed_quantity)
     and not exists (
         select 1
         from shopify_webhook_update as n
@@ -301,11 +322,22 @@ where log_id = $log_id
 """
 
 
+UNKNOWN_SHOPS = "select distinct a.shop_id from arrived as a anti join shopify_shop as s on s.shop_id = a.shop_id"
+
+
 def import_batch(batch: inbox.Batch, run_id: str, connection: duckdb.DuckDBPyConnection) -> int | None:
-    """Make the events of a batch that are not known yet rows of `shopify_webhook_update`; its log_id, None when all are known."""
+    """Make the events of a batch that are not known yet rows of `shopify_webhook_update`; its log_id, None when all are known.
+
+    Raises NoReference where the receiver knows a shop that is not loaded yet; BadReference."""
     connection.execute(ARRIVED, {"landed": str(batch.landed)})
     if connection.execute("select count(*) from arrived").fetchall() == [(0,)]:
         return None
+    unknown = {shop_id for (shop_id,) in connection.execute(UNKNOWN_SHOPS).fetchall()}
+    if not_loaded := unknown and unknown & stated_shops(connection):
+        raise NoReference(
+            f"There are webhooks of shop {', '.join(sorted(not_loaded))}, which is in shopify_shop.csv and not loaded yet. "
+            "They stay in the inbox. Run load_reference, then this again."
+        )
     log_id = connection.execute("select coalesce(max(log_id), 0) + 1 from data_manager_log").fetchall()[0][0]
     connection.execute(JUDGED)
     connection.execute(WRITTEN)
