@@ -14,7 +14,8 @@ VARIABLE = re.compile(r"env: (\w+)")
 
 
 def prepare() -> Path:
-    """Write dagster.yaml as the environment and `.env` ask for it; the folder, which DAGSTER_HOME names from then on.
+    """Write dagster.yaml as the environment and `.env` ask for it, but not over one that is not ours; the folder, which
+    DAGSTER_HOME names from then on.
 
     Raises SettingError when PostgreSQL is asked for in part only."""
     settings.load_env_file()
@@ -22,7 +23,11 @@ def prepare() -> Path:
     home.mkdir(parents=True, exist_ok=True)
     text = configuration((settings.PROJECT / "dagster.yaml").read_text(encoding="utf-8"))
     path = home / "dagster.yaml"
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    ours, _, _ = text.partition("\n")
+    before = path.read_text(encoding="utf-8") if path.exists() else ours
+    if not before.startswith(ours):
+        sys.stderr.write(f"{path} is somebody's own and stays as it is.\n")
+    elif before != text:
         path.write_text(text, encoding="utf-8")
     return home
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from hotwax_inventory.automation.instance import shops_with_master
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.files import inbox
 from hotwax_inventory.imports.feeds import FEEDS
+from hotwax_inventory.markdown import plain_cell, table
 from hotwax_inventory.resources import Sftp, Warehouse
 
 SAMPLES = settings.PROJECT / "data" / "samples"
@@ -131,7 +132,7 @@ def report(instance: dg.DagsterInstance) -> bool:
         taken_over = connection.execute(TAKEN_OVER).fetchall()
     equal = True
     rows = []
-    for shop_id in shops_with_master(instance, "hotwax"):
+    for shop_id in simulated_shops(instance, "hotwax"):
         found = _latest(instance, "sync_verification", shop_id)
         delta = _latest(instance, "hard_sync_delta", shop_id)
         rows.append(
@@ -146,7 +147,7 @@ def report(instance: dg.DagsterInstance) -> bool:
         equal = equal and found.get("levels_different") == 0 and found.get("levels_touched") == delta.get("changes")
     print_table("Levels in Shopify", ("shop", "compared", "changed", "equal to target", "different"), rows)
     rows = []
-    for shop_id in shops_with_master(instance, "shopify"):
+    for shop_id in simulated_shops(instance, "shopify"):
         shown = {(level["sku"], level["location_id"]): level["available"] for level in levels(shop_id)}
         ours = {(sku, location): promise for shop, sku, location, promise in taken_over if shop == shop_id}
         different = sum(shown.get(level) != promise for level, promise in ours.items())
@@ -156,9 +157,14 @@ def report(instance: dg.DagsterInstance) -> bool:
     return equal
 
 
+def simulated_shops(instance: dg.DagsterInstance, master: str) -> list[str]:
+    """The shops with this `inventory_master` that the simulator answers for."""
+    return [shop_id for shop_id in shops_with_master(instance, master) if settings.is_simulated(shop_id)]
+
+
 def take_over(instance: dg.DagsterInstance) -> None:
     """Subscribe to the webhooks of the shops that Shopify is master of, and read their levels."""
-    for shop_id in shops_with_master(instance, "shopify"):
+    for shop_id in simulated_shops(instance, "shopify"):
         run_job("webhook_subscription", instance, shop_id)
         run_job("sync_inventory_from_shopify", instance, shop_id)
 
@@ -236,12 +242,8 @@ def _latest(instance: dg.DagsterInstance, asset: str, shop_id: str) -> dict[str,
     return {name: value.value for name, value in records[0].asset_materialization.metadata.items()}
 
 
-def print_table(title: str, names: Any, rows: Any) -> None:
-    cells = [[str(name) for name in names], *([("" if v is None else str(v))[:70] for v in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    say(f"\n{title}")
-    for row in cells:
-        say("  " + "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
+def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    say(f"\n{title}\n{table(names, rows, lambda value: plain_cell(value)[:70], len(rows), is_aligned=True)}")
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -251,6 +253,11 @@ def say(text: str, end: str = "\n") -> None:
 
 def main() -> int:
     dagster_home.prepare()
+    if not settings.is_simulated():
+        say(
+            "The demo is for the simulator alone. Take the SFTP_* variables out of the environment and .env, then run it again."
+        )
+        return 1
     os.environ.setdefault("SFTP_STABLE_SECONDS", "0")
     os.environ.setdefault("WEBHOOK_CALLBACK_URL", callback_url(settings.webhook_port(DEMO_PORT)))
     say("The simulator (SFTP server and Shopify) is started …")
@@ -277,11 +284,11 @@ def demonstrate() -> int:
     run_job("load_reference", instance)
     for feed in FEEDS:
         run_job(feed.job, instance)
-    for shop_id in shops_with_master(instance, "hotwax"):
+    for shop_id in simulated_shops(instance, "hotwax"):
         run_job("hard_sync", instance, shop_id)
     with receiving(settings.webhook_port(DEMO_PORT)):
         take_over(instance)
-        for shop_id in shops_with_master(instance, "shopify"):
+        for shop_id in simulated_shops(instance, "shopify"):
             sell(shop_id)
     run_job("import_webhook_updates", instance)
     if not report(instance):

@@ -15,7 +15,6 @@ import dagster as dg
 import httpx
 
 from hotwax_inventory import dagster_home, demo, settings, simulator
-from hotwax_inventory.automation.instance import shops_with_master
 from hotwax_inventory.imports.feeds import FEEDS
 
 RECEIVER_PORT = "3080"
@@ -32,8 +31,8 @@ def main() -> int:
 def develop() -> int:
     """All processes until Ctrl-C."""
     os.environ.setdefault("SFTP_STABLE_SECONDS", "5")
-    is_simulated, reached = not os.environ.get("SFTP_HOST"), ""
-    if is_simulated:
+    reached = ""
+    if settings.is_simulated():
         os.environ.setdefault("WEBHOOK_CALLBACK_URL", demo.callback_url(settings.webhook_port(RECEIVER_PORT)))
         addresses = simulator.ensure_running(settings.home() / "simulator", settings.reference_dir())
         for feed in FEEDS:
@@ -48,10 +47,10 @@ def develop() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with demo.receiving(settings.webhook_port(RECEIVER_PORT)):
-        return run_dagster(is_simulated, reached)
+        return run_dagster(reached)
 
 
-def run_dagster(is_simulated: bool, reached: str) -> int:
+def run_dagster(reached: str) -> int:
     """UI and daemon until Ctrl-C, with sensors and schedules on; the simulator's shops are taken over and synced first. Then it
     says how all is `reached`."""
     port = settings.dagster_port()
@@ -60,17 +59,17 @@ def run_dagster(is_simulated: bool, reached: str) -> int:
     dagster = subprocess.Popen(command, cwd=settings.PROJECT, start_new_session=True)
     try:
         wait_until_ready(dagster, address)
-        if is_simulated:
+        if settings.is_simulated():
             with dg.DagsterInstance.get() as instance:
                 demo.run_job("load_reference", instance)
                 demo.take_over(instance)
                 # what has moved since is sent every quarter of an hour
-                for shop_id in shops_with_master(instance, "hotwax"):
+                for shop_id in demo.simulated_shops(instance, "hotwax"):
                     demo.run_job("hard_sync", instance, shop_id)
         for kind in ("sensor", "schedule"):
             command = [sys.executable, "-m", "dagster", kind, "start", "--start-all", "-w", "workspace.yaml"]
             subprocess.run(command, cwd=settings.PROJECT, check=True, stdout=subprocess.DEVNULL)
-        say(f"\nReady: {address}  (sensors and schedules are on; Ctrl-C ends it)\n{reached}")
+        demo.say(f"\nReady: {address}  (sensors and schedules are on; Ctrl-C ends it)\n{reached}")
         return dagster.wait()
     except KeyboardInterrupt:
         return 0
@@ -97,11 +96,6 @@ def wait_until_ready(dagster: subprocess.Popen[bytes], address: str, seconds: fl
                 return
         time.sleep(0.5)
     raise RuntimeError(f"Dagster does not answer at {address}; see its messages.")
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

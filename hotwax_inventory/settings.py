@@ -1,6 +1,7 @@
 """Environment variables, read here and nowhere else. Nothing is cached: a value counts from the next use on.
 
-Without `SFTP_HOST` the embedded default runs: the simulator answers for the SFTP server and for every shop without credentials."""
+Without those that say how the SFTP server is reached the embedded default runs: the simulator answers for it, and for every shop
+without credentials."""
 
 import contextlib
 import os
@@ -20,7 +21,7 @@ import dotenv
 from hotwax_inventory import simulator
 
 PROJECT = Path(__file__).resolve().parents[1]
-# A shorter text is in too many words to be kept out of them.
+# Shorter secrets are not taken out of messages: ordinary words contain them.
 SHORTEST_SECRET = 4
 # More seconds, minutes or hours than this mean nothing.
 LONGEST = 10_000_000
@@ -116,7 +117,7 @@ def sftp(property_resource: str = "FTP_CONFIG") -> SftpSettings:
     """The SFTP server that a job's `property_resource` names; `FTP_CONFIG` is the `SFTP_*` variables, N reads `N_SFTP_*`."""
     prefix = "SFTP_" if property_resource == "FTP_CONFIG" else f"{_variable(property_resource)}_SFTP_"
     environment: Mapping[str, str] = os.environ
-    if prefix == "SFTP_" and not environment.get("SFTP_HOST"):
+    if prefix == "SFTP_" and is_simulated():
         environment = {**os.environ, **_simulated_sftp()}
     known_hosts = environment.get(f"{prefix}KNOWN_HOSTS_FILE") or "~/.ssh/known_hosts"
     key_file = environment.get(f"{prefix}PRIVATE_KEY_FILE")
@@ -140,7 +141,7 @@ def shop(shop_id: str, shop_domain: str) -> ShopSettings:
     token, client_id, client_secret = (
         _one_word(f"{prefix}{name}") for name in ("ACCESS_TOKEN", "CLIENT_ID", "CLIENT_SECRET")
     )
-    if _is_simulated(prefix):
+    if is_simulated(shop_id):
         addresses = simulator.ensure_running(home() / "simulator", reference_dir())
         return ShopSettings(shop_id, addresses.shop_url(shop_id), addresses.access_token, None, None)
     if not token and not (client_id and client_secret):
@@ -163,7 +164,7 @@ def webhook_secrets(shop_id: str) -> tuple[str, ...]:
     """The secrets that a shop's webhooks may be signed with: one, two while it is being replaced, none when none is set."""
     prefix = f"SHOPIFY_{_variable(shop_id)}_WEBHOOK_SECRET"
     secrets = [_one_word(prefix), _one_word(f"{prefix}_OLD")]
-    if not any(secrets) and _is_simulated(f"SHOPIFY_{_variable(shop_id)}_"):
+    if not any(secrets) and is_simulated(shop_id):
         secrets = [simulator.webhook_secret(home() / "simulator")]
     return tuple(secret for secret in secrets if secret)
 
@@ -380,10 +381,15 @@ def dagster_postgres() -> set[str]:
     return given
 
 
-def _is_simulated(prefix: str) -> bool:
-    """Whether the simulator answers for a shop: nothing says how it is reached, and SFTP is the simulator's, too."""
-    names = ("SFTP_HOST", *(f"{prefix}{name}" for name in ("ACCESS_TOKEN", "CLIENT_ID", "CLIENT_SECRET", "URL")))
-    return not any(os.environ.get(name) for name in names)
+def is_simulated(shop_id: str | None = None) -> bool:
+    """Whether the simulator answers for SFTP and, where one is given, for a shop: no variable says how they are reached."""
+    names = [
+        f"SFTP_{name}" for name in ("HOST", "PORT", "USERNAME", "PASSWORD", "PRIVATE_KEY_FILE", "KNOWN_HOSTS_FILE")
+    ]
+    if shop_id is not None:
+        prefix = f"SHOPIFY_{_variable(shop_id)}_"
+        names += [f"{prefix}{name}" for name in ("ACCESS_TOKEN", "CLIENT_ID", "CLIENT_SECRET", "URL")]
+    return not any(os.environ.get(name, "").strip() for name in names)
 
 
 def _simulated_sftp() -> dict[str, str]:

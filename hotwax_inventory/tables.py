@@ -226,7 +226,7 @@ VIRTUAL_QUEUE_ITEM = Table(
 )
 DATA_MANAGER_LOG = Table(
     "data_manager_log",
-    "One landed file: where it came from, what became of it, and how many of its rows were applied, refused or ignored.",
+    "One file from SFTP, read of a shop or batch of webhooks: what became of it, how many rows were applied, refused or ignored.",
     (
         Column("log_id", "bigint", "number of the file, in order of registration"),
         Column("config_id", "varchar", "MDM config that received the file"),

@@ -34,6 +34,7 @@ from hotwax_inventory.alerts.sensors import failed_checks_alert, failed_runs_ale
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.reconcile import freshness
 from hotwax_inventory.resources import Sftp
+from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.fakes.receivers import MailServer, Webhook, serving
 from hotwax_inventory_tests.test_publish import materialised
@@ -320,6 +321,26 @@ def test_a_shop_that_was_not_synced_for_too_long_is_told(watch: Watch, monkeypat
     monkeypatch.setattr(freshness, "_age", lambda moment: datetime.now(UTC) - moment + timedelta(hours=27))
     watch.tick(failed_checks_alert)
     assert [post["asset"] for post in watch.webhook.posts[1:]] == ["reset_inventory_files", "hard_sync_upload"]
+
+
+def test_a_sync_that_shopify_did_not_confirm_is_none(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch.place.put_reset("reset.csv", f"{HEADER}TEE-S,43,5,501\n")
+    watch.place.succeed("import_inventory")
+    watch.place.succeed("hard_sync", shop="SHOP")
+    watch.place.put_reset("later.csv", f"{HEADER}TEE-S,43,6,501\n")
+    watch.place.succeed("import_inventory")
+    watch.place.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", value="INVALID_LOCATION"))
+    assert not watch.place.run("hard_sync", shop="SHOP").success
+    (confirmed, refused) = (
+        record.timestamp
+        for record in reversed(
+            watch.place.instance.fetch_materializations(dg.AssetKey("hard_sync_upload"), limit=2).records
+        )
+    )
+    between = datetime.fromtimestamp((confirmed + refused) / 2, UTC)
+    monkeypatch.setattr(freshness, "_age", lambda moment: timedelta(hours=27 if moment < between else 0))
+    watch.tick(failed_checks_alert)
+    assert "hard_sync last succeeded more than 26 hours ago" in " ".join(p["message"] for p in watch.webhook.posts)
 
 
 def test_a_shop_that_was_never_synced_is_told(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

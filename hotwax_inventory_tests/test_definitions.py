@@ -73,9 +73,12 @@ JOBS = IMPORT_JOBS | {
     "report_worklist",
     "sync_inventory_from_shopify",
     "webhook_subscription",
+    "clean_up",
 }
-SENSORS = {f"{job}_files" for job in IMPORT_JOBS} | {"schedule_restock_due"}
+ALERTS = {"failed_runs_alert", "failed_checks_alert"}
+SENSORS = {f"{job}_files" for job in IMPORT_JOBS} | {"schedule_restock_due"} | ALERTS
 SCHEDULES = {
+    "clean_up_daily",
     "hard_sync_daily",
     "upload_recent_inventory_changes_quarter_hourly",
     "kit_inventory_setup_daily",
@@ -91,10 +94,10 @@ def test_everything_loads_under_the_names_of_the_design() -> None:
     repository = defs.get_repository_def()
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
     schedules = {schedule.name: schedule for schedule in repository.schedule_defs}
-    assert JOBS - set(repository.job_names) == set()
-    assert SENSORS - set(sensors) == set()
-    assert SCHEDULES - set(schedules) == set()
-    for name in SENSORS - {"schedule_restock_due"}:
+    assert set(repository.job_names) == JOBS | {"__ASSET_JOB"}
+    assert set(sensors) == SENSORS
+    assert set(schedules) == SCHEDULES
+    for name in SENSORS - ALERTS - {"schedule_restock_due"}:
         assert sensors[name].job_name == name.removesuffix("_files")
     assert schedules["hard_sync_daily"].cron_schedule == "30 6 * * *"
     assert all(s.default_status == dg.DefaultSensorStatus.STOPPED for s in sensors.values())

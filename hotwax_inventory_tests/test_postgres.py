@@ -65,6 +65,13 @@ def test_without_a_postgresql_the_storage_is_sqlite(tmp_path: Path, monkeypatch:
     with dg.DagsterInstance.get() as instance:
         assert instance.get_runs() == []
     assert (tmp_path / "history" / "runs.db").exists()
+    written = tmp_path / "dagster.yaml"
+    written.write_text(written.read_text() + "# an older one of ours\n")
+    dagster_home.prepare()
+    assert "an older one" not in written.read_text()
+    written.write_text("run_queue: {}\n")
+    dagster_home.prepare()
+    assert written.read_text() == "run_queue: {}\n", "somebody's own stays"
     monkeypatch.setenv("DAGSTER_PG_HOST", "127.0.0.1")
     with pytest.raises(settings.SettingError, match="DAGSTER_PG_USERNAME is not set"):
         dagster_home.prepare()

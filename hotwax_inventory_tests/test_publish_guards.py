@@ -135,6 +135,22 @@ def test_a_shop_that_has_become_master_of_its_stock_gets_nothing_that_was_held(h
     assert shown(held) == TARGETS
 
 
+@pytest.mark.parametrize(
+    ("table", "was", "now"),
+    [
+        ("shopify_shop_location", "SHOP,BROADWAY,7116\n", ""),
+        ("product", "10001,TEE-S,", "10001,TEE-X,"),
+    ],
+)
+def test_a_delta_by_another_mapping_is_not_sent(held: Place, table: str, was: str, now: str) -> None:
+    assert was in REFERENCE[table]
+    held.write_reference(table, REFERENCE[table].replace(was, now))
+    held.succeed("load_reference")
+    refused = materialised(held, RECENT, "recent_change_upload", approve=True, sync_run_id=2)
+    assert "mapped otherwise" in held.failure(refused)
+    assert shown(held) == TARGETS
+
+
 def test_a_delta_that_was_left_for_a_day_is_sent_on_approval_alone(stocked: Place) -> None:
     assert materialised(
         stocked, "hard_sync", "shopify_inventory_level", "shopify_shop_product", "hard_sync_delta"

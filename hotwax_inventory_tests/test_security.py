@@ -5,7 +5,7 @@ import base64
 import csv
 import hashlib
 import hmac
-import importlib
+import os
 import sqlite3
 import traceback
 from collections.abc import Iterator
@@ -16,8 +16,9 @@ import dagster as dg
 import httpx
 import paramiko
 import pytest
+from starlette.testclient import TestClient
 
-from hotwax_inventory import dagster_home, settings, webhook
+from hotwax_inventory import dagster_home, demo, settings, webhook
 from hotwax_inventory.alerts.sensors import SENSORS
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.resources import Sftp, Warehouse
@@ -279,12 +280,34 @@ def test_the_line_end_of_a_file_is_no_part_of_a_token(place: Place, monkeypatch:
     place.succeed("hard_sync", shop="SHOP")
 
 
+@pytest.mark.parametrize("name", ["USERNAME", "PASSWORD", "PORT", "PRIVATE_KEY_FILE", "KNOWN_HOSTS_FILE"])
+def test_a_server_without_its_host_is_not_taken_for_the_simulators(
+    place: Place, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for variable in [variable for variable in os.environ if variable.startswith(("SFTP_", "SHOPIFY_"))]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv(f"SFTP_{name}", "22")
+    assert "SFTP_HOST is not set" in place.failure(place.run("import_inventory"))
+    assert "Shop SHOP has no credentials" in place.failure(place.run("hard_sync", shop="SHOP"))
+
+
+@pytest.mark.parametrize("name", ["SFTP_HOST", "SFTP_USERNAME"])
+def test_the_demo_touches_no_real_server(place: Place, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("SFTP_HOST", "")
+    monkeypatch.setenv(name, "real.example.com")
+    monkeypatch.setenv("DAGSTER_HOME", str(place.home / "dagster"))
+    monkeypatch.setattr(settings, "PROJECT", place.home)
+    (place.home / "dagster.yaml").write_text("")
+    assert demo.main() == 1
+    assert not (place.home / "dagster" / "history").exists(), "no run was begun"
+
+
 def test_the_receiver_too_takes_the_env_file_at_its_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text(f"HOTWAX_HOME={tmp_path / 'home'}\n")
     monkeypatch.setattr(settings, "PROJECT", tmp_path)
     monkeypatch.setenv("HOTWAX_HOME", "/nowhere")
-    importlib.reload(webhook)
-    assert settings.home() == tmp_path / "home"
+    with TestClient(webhook.app):
+        assert settings.home() == tmp_path / "home"
 
 
 def test_a_schedule_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What Dagster knows of runs and loads, which sensors and schedules ask it."""
+"""What sensors and schedules ask the Dagster instance: which runs are under way, and which reference is in force."""
 
 import time
 from collections.abc import Mapping

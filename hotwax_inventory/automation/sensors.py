@@ -119,6 +119,7 @@ def load_reference_files(context: dg.SensorEvaluationContext) -> dg.RunRequest |
 )
 def import_webhook_updates_files(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """One run for all that is waiting."""
+    end_dead_runs(context.instance)
     waiting = inbox.waiting()
     if not waiting:
         return dg.SkipReason("No webhooks.")

@@ -5,21 +5,20 @@ from datetime import UTC, datetime, timedelta
 
 from hotwax_inventory.sftp import RemoteFile
 
-# Nothing is told before it has happened: so far ahead of ours a clock may be that is right, in SQL. What has a later time would be
-# newer than all that comes for as long.
+# How far a sender's clock may run ahead of ours, in SQL. A file of a later time would beat every true one until then.
 MOST_AHEAD = "interval 10 minutes"
 OLDEST_EXPORT = timedelta(days=7)
-# What is in the name of a file of refused rows: the number of the file that they are of, and where they came back and were refused
-# again that of the file in which they were last.
+# A failed-records file has in its name the number of the file that its rows were refused of; where they came back and were refused
+# again, also that of the file in which they came last.
 REFUSED = re.compile("-failed-records-([0-9]+)")
 LAST_REFUSED = "-failed-records-(?:[0-9]+-)?([0-9]+)"
-# SQL: the numbers of the files that the rows of {0} were refused of, the first and the last; and whether {1} is the first.
+# SQL, {0} and {1} being files: of which file the rows of {0} were refused first, of which last; and whether {1} is that first file.
 FIRST_REFUSED_OF, LAST_REFUSED_OF = (
     f"try_cast(regexp_extract({{0}}.file_name, '{pattern}', 1) as bigint)"
     for pattern in (REFUSED.pattern, LAST_REFUSED)
 )
 IS_OF = f"{{1}}.log_id = {FIRST_REFUSED_OF} and {{1}}.effective_at = {{0}}.effective_at"
-# SQL: whether every row of {0} was refused, but for those that need nobody.
+# SQL: whether every row of {0} was refused. Ignored rows do not count.
 IS_REFUSED = (
     "coalesce({0}.failed_record_count > 0 "
     "and {0}.failed_record_count + {0}.ignored_record_count >= {0}.total_record_count, false)"

@@ -26,8 +26,9 @@ class Landed:
     export_time: datetime | None
 
 
-# The states of files that count, or will; and the content of the file that rows were refused of which have come back.
+# The states of files that are applied, or will be.
 COUNTS = "('pending', 'imported', 'finished', 'finished_with_errors', 'held')"
+# SQL: the content of the file whose refused rows {0} brings back; null for any other file.
 ORIGIN = f"""(
     select min(root.sha256)
     from data_manager_log as root
@@ -153,7 +154,7 @@ order by ordinal
 """
 
 
-# Of a file whose every row was refused and that came again as a whole the refused rows are not to count beside it.
+# A file whose every row was refused may be sent again as a whole. Then its failed-records file is not applied as well.
 CAME_WHOLE = f"""
 update data_manager_log as m
 set

@@ -128,7 +128,7 @@ DOUBTFUL = (
 
 # Movements are always entries, with the quantity as it is stated; resets only when they change something.
 ENTER = """
-insert into inventory_item_detail
+insert into inventory_item_detail by name
 select
     e.seq,
     e.product_id,

@@ -263,7 +263,7 @@ cross join posting as p
 """
 
 ENTER = """
-insert into inventory_item_detail
+insert into inventory_item_detail by name
 select
     seq,
     product_id,

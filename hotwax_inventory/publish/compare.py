@@ -9,7 +9,7 @@ from hotwax_inventory import settings
 from hotwax_inventory.imports.shopify_levels import last_read
 from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.publish.batch import load_shown, place_changes
-from hotwax_inventory.publish.guards import number_alarms, share_alarms, snapshot_alarms
+from hotwax_inventory.publish.guards import age_alarms, number_alarms, share_alarms, whole_alarms
 from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, store, sync_folder, write_lines
 from hotwax_inventory.publish.moved import (
     TOUCHED_SINCE,
@@ -228,10 +228,13 @@ def make_delta(
     shop_id = scope.shop.shop_id
     read = last_read(shop_id, connection)
     is_recent = job != HARD_SYNC
+    read_now = live if is_recent else None
+    # of the whole tables, before they are narrowed
+    alarms = whole_alarms(shop_id, read.object_count, connection) if read_now is None else {}
     connection.execute("set preserve_insertion_order = false")
     since = since_seq(scope, job, connection)
     load_shown("live", live.asked if live else [], live.shown if live else {}, connection)
-    if is_recent and live is not None:
+    if read_now is not None:
         narrow_to_read(shop_id, connection)
     elif is_recent:
         narrow_to_moved(shop_id, job, since, connection)
@@ -239,14 +242,14 @@ def make_delta(
     compare_levels(scope, since, IS_NEWS, connection)
     place_changes(CHANGE, {"shop_id": shop_id}, scope.publication.changes_per_line, connection)
     connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
-    if is_recent and live is not None:
-        observed = Observation(None, live.asked_at, live.upto_seq, read.mapped_count)
-        alarms = {}
+    if read_now is not None:
+        observed = Observation(None, read_now.asked_at, read_now.upto_seq, read.mapped_count)
     else:
         observed = Observation(read.operation_id, read.started_at, last_value, read.mapped_count)
-        alarms = snapshot_alarms(shop_id, read.object_count, read.started_at, connection)
     delta = _counted(scope, job, live, observed, connection)
-    alarms = share_alarms(delta) | alarms | number_alarms(delta, scope.publication.use_valid_atp)
+    alarms |= share_alarms(delta) | number_alarms(delta, scope.publication.use_valid_atp)
+    if read_now is None:
+        alarms |= age_alarms(delta, shop_id)
     if job == RESTOCK:  # which is a person's word for named products at a moment
         alarms = {}
     prefix = f"{sync_folder(shop_id, delta.sync_run_id)}/delta"

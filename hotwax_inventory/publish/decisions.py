@@ -89,22 +89,24 @@ where c.sync_run_id = $sync_run_id
     and {IS_OPEN}
 """
 
-# In order: a level that is gone; no word from Shopify while it remembers the key, unless this is the last time that it is asked;
-# no word, and the level says that the change was made, unless strangers may have bought what it was to take away; no word, and
-# others have moved the level too, where only our own movement may be sent; no word to the last, and the level is as it was; nothing
-# is promised any more; our number is another one than that of an interrupted delta, which is for a delta with guards of its own;
-# nothing is left to do; to be sent again.
+# What becomes of each change; null where it is to be sent again.
 DECIDED = """
 create or replace temp table decided as
 select
     *,
     case
+        -- the level is gone
         when available is null then 'permanent'
+        -- Shopify has not answered and still knows the key: the same line is asked for again
         when is_silent and is_remembered and not is_given_up then outcome
+        -- the level shows that the change was made; of units taken away, strangers may have bought as many instead
         when is_unclear and available = observed_quantity + delta and not ($is_from_published and delta < 0) then 'applied'
+        -- strangers have moved the level too, and only our own movement may be sent, which may have been made already
         when is_forgotten then 'contested'
+        -- it was asked for to the last
         when is_silent and is_given_up then if(available = observed_quantity, 'contested', outcome)
         when promised_quantity is null then 'permanent'
+        -- our number has moved since an interrupted delta was made: that is for a delta with guards of its own
         when is_overtaken then 'contested'
         when aimed_delta = 0 then 'no_op'
     end as decision,

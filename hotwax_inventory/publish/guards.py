@@ -27,13 +27,14 @@ SHARES = {
 }
 NUMBERS = {"nothing_below_zero": "No number that we promise is below zero, unless use_valid_atp is false."}
 LEDGER = {"ledger_adds_up": "The stock of every product and facility is the sum of its ledger entries."}
+# A recent sync compares with a snapshot where the shop was never read before.
 SNAPSHOT = {
     "snapshot_is_complete": "Every line of the shop's last bulk read is in the warehouse.",
     "snapshot_is_recent": "The shop's last bulk read is not older than SYNC_MAX_SNAPSHOT_MINUTES.",
 }
 GUARDS = {
     "hard_sync_delta": {**STANDING, **LEDGER, **NUMBERS, **SHARES, **SNAPSHOT},
-    "recent_change_delta": {**STANDING, **NUMBERS, **SHARES},
+    "recent_change_delta": {**STANDING, **NUMBERS, **SHARES, **SNAPSHOT},
 }
 
 LOADED = """
@@ -106,7 +107,7 @@ def number_alarms(delta: Delta, use_valid_atp: bool) -> dict[str, str]:
         return {}
     return {
         "nothing_below_zero": f"{delta.below_zero_count:,} levels would get a number below zero, which only use_valid_atp = false "
-        f"may do. {_how(delta.job)}"
+        f"may do. {_how(delta.job, delta.sync_run_id)}"
     }
 
 
@@ -120,12 +121,12 @@ def share_alarms(delta: Delta) -> dict[str, str]:
     if shares["few_levels_change"] > changed and not delta.is_first:
         found["few_levels_change"] = (
             f"{delta.change_count:,} of {delta.observed.mapped_count:,} levels would change, more than {changed} % "
-            f"(SYNC_MAX_CHANGED_PERCENT). {_how(delta.job)}"
+            f"(SYNC_MAX_CHANGED_PERCENT). {_how(delta.job, delta.sync_run_id)}"
         )
     if shares["few_levels_go_to_zero"] > zeroed:
         found["few_levels_go_to_zero"] = (
             f"{delta.zeroed_count:,} of {delta.observed.mapped_count:,} levels would go to zero, more than {zeroed} % "
-            f"(SYNC_MAX_ZEROED_PERCENT). {_how(delta.job)}"
+            f"(SYNC_MAX_ZEROED_PERCENT). {_how(delta.job, delta.sync_run_id)}"
         )
     return found
 
@@ -139,33 +140,37 @@ def percents(delta: Delta) -> dict[str, float]:
     }
 
 
-def snapshot_alarms(
-    shop_id: str, object_count: int, started_at: datetime, connection: duckdb.DuckDBPyConnection
-) -> dict[str, str]:
-    """What is wrong with the bulk read that a hard sync compares with, with a sentence each."""
-    found: dict[str, str] = {}
+def whole_alarms(shop_id: str, object_count: int, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """What is missing of the bulk read that a delta is about to compare with, with a sentence."""
     loaded = connection.execute(LOADED, {"shop_id": shop_id}).fetchall()[0][0]
-    if loaded != object_count:
-        found["snapshot_is_complete"] = (
-            f"The warehouse has {loaded:,} of the {object_count:,} items and levels that Shopify read for shop {shop_id}. "
-            "Run hard_sync: it reads the shop anew."
-        )
-    if too_old := age_alarm(shop_id, HARD_SYNC, started_at):
-        found["snapshot_is_recent"] = too_old
-    return found
+    if loaded == object_count:
+        return {}
+    return {
+        "snapshot_is_complete": f"The warehouse has {loaded:,} of the {object_count:,} items and levels that Shopify read for shop "
+        f"{shop_id}. Run hard_sync: it reads the shop anew."
+    }
 
 
-def age_alarm(shop_id: str, job: str, read_at: datetime) -> str:
+def age_alarms(delta: Delta, shop_id: str) -> dict[str, str]:
+    """The same for a bulk read of too long ago."""
+    too_old = age_alarm(shop_id, delta.job, delta.sync_run_id, delta.observed.observed_at)
+    return {"snapshot_is_recent": too_old} if too_old else {}
+
+
+def age_alarm(shop_id: str, job: str, sync_run_id: int, read_at: datetime) -> str:
     """A sentence when what a delta of the job compares with was read too long ago, else nothing."""
     minutes = settings.sync_max_snapshot_minutes()
     if datetime.now(UTC) - read_at <= timedelta(minutes=minutes):
         return ""
     return (
         f"It compares with what shop {shop_id} showed at {read_at:%Y-%m-%d %H:%M} UTC, more than {minutes} minutes ago "
-        f"(SYNC_MAX_SNAPSHOT_MINUTES). Run {job}: it reads the shop anew. {_how(job)}"
+        f"(SYNC_MAX_SNAPSHOT_MINUTES). Run {job}: it reads the shop anew. {_how(job, sync_run_id)}"
     )
 
 
-def _how(job: str) -> str:
+def _how(job: str, sync_run_id: int) -> str:
     upload = "hard_sync_upload" if job == HARD_SYNC else "recent_change_upload"
-    return f"Read the delta; if it is right, materialise {upload} alone with approve = true."
+    return (
+        f"Read delta {sync_run_id}; if it is right, materialise {upload} alone with approve = true and "
+        f"sync_run_id = {sync_run_id}."
+    )

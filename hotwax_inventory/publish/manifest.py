@@ -124,7 +124,8 @@ def register_files(sync_run_id: int, files: Sequence[DeltaFile], connection: duc
     """Note files of a delta, none of them sent."""
     for file in files:
         connection.execute(
-            "insert into sync_file values ($sync_run_id, $name, $lines, $bytes, null, null)",
+            "insert into sync_file by name "
+            "select $sync_run_id as sync_run_id, $name as file_name, $lines as line_count, $bytes as size_bytes",
             {"sync_run_id": sync_run_id, "name": file.name, "lines": file.line_count, "bytes": file.size_bytes},
         )
 

@@ -134,7 +134,7 @@ BEGUN_OR_ENDED = """
     select facility_id
     from facility_group
     cross join (
-        select max(r.observed_at) as marked_at
+        select max_by(r.observed_at, r.sync_run_id) as marked_at
         from sync_watermark as w
         join sync_run as r on r.sync_run_id = w.sync_run_id
         where w.shop_id = $shop_id

@@ -108,7 +108,7 @@ where shop_id = $shop_id
     )
 """
 
-# What a level last had from us, with the product that it is of, where somewhere there is something to count of it, or it is a kit.
+# Levels of the shop that show stock which we have put there, with their product: one that is counted somewhere, or a kit.
 PUBLISHED = f"""
 select p.product_id, l.facility_id, l.shopify_location_id, greatest(p.changed_seq, k.changed_seq) as changed_seq, h.sync_run_id
 from published_location as l

@@ -102,6 +102,7 @@ def _upload(
             sync_run_id = own
         else:
             sync_run_id = _newest_delta(shop, job, unfinished, own or config.sync_run_id, connection)
+            _require_mapped(sync_run_id, connection)
         change_count, alarm = _looked_at(sync_run_id, connection)
     if alarm and not (config.approve or is_interrupted):
         raise NotApproved(f"Delta {sync_run_id} of shop {shop.shop_id} is held: {alarm}")
@@ -124,6 +125,8 @@ def _upload(
         **{f"changes_{outcome}": count for outcome, count in counts.items()},
         **seconds.metadata,
     }
+    if alarm and not is_interrupted:
+        metadata |= {"approved_by": context.run.tags.get("user", "whoever started the run"), "approved_although": alarm}
     return _result(metadata, complaint)
 
 
@@ -216,13 +219,39 @@ def _newest_delta(
     return sync_run_id
 
 
+MAPPED_OTHERWISE = """
+select c.product_id, c.facility_id
+from sync_change as c
+left join shopify_shop_product as p
+    on p.shop_id = c.shop_id
+    and p.shopify_inventory_item_id = c.shopify_inventory_item_id
+    and p.product_id = c.product_id
+left join shopify_shop_location as l
+    on l.shop_id = c.shop_id and l.shopify_location_id = c.shopify_location_id and l.facility_id = c.facility_id
+where c.sync_run_id = $id and (p.shop_id is null or l.shop_id is null)
+order by all
+limit 1
+"""
+
+
+def _require_mapped(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> None:
+    """Raises NothingToSend when a level of a delta is not that of the product at the facility any more."""
+    found = connection.execute(MAPPED_OTHERWISE, {"id": sync_run_id}).fetchall()
+    if found:
+        product, facility = found[0]
+        raise NothingToSend(
+            f"Since delta {sync_run_id} was made, items or locations have been mapped otherwise, first that of {product} at "
+            f"{facility}. Run the job again: it makes a delta by the mapping of now."
+        )
+
+
 def _looked_at(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
     """How many changes a delta has, and why a person must approve it: a guard has tripped, or it has become too old since."""
     change_count, guard, shop_id, job, observed_at = connection.execute(
         "select change_count, guard_message, shop_id, job, observed_at from sync_run where sync_run_id = $id",
         {"id": sync_run_id},
     ).fetchall()[0]
-    return change_count, guard or age_alarm(shop_id, job, observed_at)
+    return change_count, guard or age_alarm(shop_id, job, sync_run_id, observed_at)
 
 
 UNCONFIRMED = """

@@ -17,10 +17,12 @@ from hotwax_inventory.imports.feeds import FEEDS
 from hotwax_inventory.resources import Warehouse
 
 STUCK_HOURS = 1
+# So many uploads of a shop are looked at for the last one that succeeded.
+MOST_UPLOADS = 200
 SHOWN = 5
 
 NEWEST = """
-select max(effective_at), arg_max(file_name, effective_at)
+select max(least(effective_at, registered_at)), arg_max(file_name, least(effective_at, registered_at))
 from data_manager_log
 where json_extract_string(parameters, '$.feed') = $feed and status_id <> 'failed'
 """
@@ -140,10 +142,20 @@ def _first_run(instance: dg.DagsterInstance) -> datetime | None:
 
 
 def _last_upload(asset: str, shop_id: str, instance: dg.DagsterInstance) -> datetime | None:
-    """When the upload of a shop last succeeded; one that had nothing to send has, too."""
+    """When Shopify last confirmed every change of an upload of a shop, or there was none to send; if it never did of late, the time
+    of the oldest that was looked at."""
     wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[shop_id])
-    records = instance.fetch_materializations(wanted, limit=1).records
-    return datetime.fromtimestamp(records[0].timestamp, UTC) if records else None
+    records = instance.fetch_materializations(wanted, limit=MOST_UPLOADS).records
+    last = next((record for record in records if _is_confirmed(record)), records[-1] if records else None)
+    return datetime.fromtimestamp(last.timestamp, UTC) if last else None
+
+
+def _is_confirmed(record: dg.EventLogRecord) -> bool:
+    made = record.asset_materialization
+    if made is None:
+        return False
+    sent, confirmed = (made.metadata.get(name) for name in ("dagster/partition_row_count", "changes_confirmed"))
+    return sent is not None and confirmed is not None and sent.value == confirmed.value
 
 
 def _age(moment: datetime) -> timedelta:

@@ -63,7 +63,14 @@ select
 from (
     select product_id, facility_id, null as product_store_id, computed_last_inventory_count as quantity from facility_atp
     union all
-    select product_id, '_NA_', product_store_id, max(online_atp) from online_atp group by product_id, product_store_id
+    select product_id, '_NA_', product_store_id, max(online_atp)
+    from online_atp
+    where facility_group_id in (
+        select facility_group_id
+        from facility_group
+        where coalesce(facility_group_type_id, 'CHANNEL_FAC_GROUP') = 'CHANNEL_FAC_GROUP'
+    )
+    group by product_id, product_store_id
 ) as t
 join shopify_shop_location as l on l.facility_id = t.facility_id
 join shopify_shop as s on s.shop_id = l.shop_id and s.product_store_id = coalesce(t.product_store_id, s.product_store_id)
