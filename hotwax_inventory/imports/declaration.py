@@ -27,6 +27,21 @@ class Column:
         return {normalised(alias) for alias in self.aliases}
 
 
+# How NetSuite's rows name a place of stock and an item, and what of that a header must have.
+FACILITY_AND_PRODUCT = (
+    Column("facility_id", ("facilityId",)),
+    Column("external_facility_id", ("externalFacilityId",)),
+    Column("product_id", ("productId",)),
+    Column("netsuite_product_id", ("netsuiteProductId",)),
+    Column("id_type", ("idType",)),
+    Column("id_value", ("idValue",)),
+)
+NAMES_FACILITY_AND_PRODUCT = (
+    ("facility_id", "external_facility_id"),
+    ("product_id", "netsuite_product_id", "id_value"),
+)
+
+
 @dataclass(frozen=True)
 class Import:
     """How the files of a feed become rows.

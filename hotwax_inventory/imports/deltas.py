@@ -11,7 +11,13 @@ from pydantic import Field
 from hotwax_inventory import tables
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import fulfillment, summary
-from hotwax_inventory.imports.declaration import Column, Import, ImportFiles
+from hotwax_inventory.imports.declaration import (
+    FACILITY_AND_PRODUCT,
+    NAMES_FACILITY_AND_PRODUCT,
+    Column,
+    Import,
+    ImportFiles,
+)
 from hotwax_inventory.imports.identify import IDENTIFIED, IS_DERIVED_KIT, IS_RIGHT, REFUSAL
 from hotwax_inventory.resources import Sftp, Warehouse
 
@@ -81,21 +87,12 @@ def deltas(feed: Feed, table: tables.Table) -> Import:
         feed=feed,
         table=table,
         columns=(
-            Column("facility_id", ("facilityId",)),
-            Column("external_facility_id", ("externalFacilityId",)),
-            Column("product_id", ("productId",)),
-            Column("netsuite_product_id", ("netsuiteProductId",)),
-            Column("id_type", ("idType",)),
-            Column("id_value", ("idValue",)),
+            *FACILITY_AND_PRODUCT,
             Column("quantity", ("availableDelta", "quantity")),
             Column("location_seq_id", ("locationSeqId",)),
             Column("comments", ("comments",), is_free_text=True),
         ),
-        required=(
-            ("quantity",),
-            ("facility_id", "external_facility_id"),
-            ("product_id", "netsuite_product_id", "id_value"),
-        ),
+        required=(("quantity",), *NAMES_FACILITY_AND_PRODUCT),
         checked=CHECKED,
         events=EVENTS.format(table=table.name),
     )

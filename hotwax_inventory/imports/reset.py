@@ -12,7 +12,13 @@ from pydantic import Field
 from hotwax_inventory import tables
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports import summary
-from hotwax_inventory.imports.declaration import Column, Import, ImportFiles
+from hotwax_inventory.imports.declaration import (
+    FACILITY_AND_PRODUCT,
+    NAMES_FACILITY_AND_PRODUCT,
+    Column,
+    Import,
+    ImportFiles,
+)
 from hotwax_inventory.imports.identify import IDENTIFIED, IS_DERIVED_KIT, IS_RIGHT, REFUSAL
 from hotwax_inventory.resources import Sftp, Warehouse
 from hotwax_inventory.run_config import choice
@@ -69,23 +75,14 @@ IMPORT = Import(
     feed=FEED,
     table=tables.INVENTORY_RESET,
     columns=(
-        Column("facility_id", ("facilityId",)),
-        Column("external_facility_id", ("externalFacilityId",)),
-        Column("product_id", ("productId",)),
-        Column("netsuite_product_id", ("netsuiteProductId",)),
-        Column("id_type", ("idType",)),
-        Column("id_value", ("idValue",)),
+        *FACILITY_AND_PRODUCT,
         Column("quantity", ("availableQty", "quantity")),
         Column("reset_by_atp", ("resetByAtp",)),
         Column("reset_by", ("resetBy",)),
         Column("location_seq_id", ("locationSeqId",)),
         Column("comments", ("comments",), is_free_text=True),
     ),
-    required=(
-        ("quantity",),
-        ("facility_id", "external_facility_id"),
-        ("product_id", "netsuite_product_id", "id_value"),
-    ),
+    required=(("quantity",), *NAMES_FACILITY_AND_PRODUCT),
     checked=CHECKED,
 )
 
