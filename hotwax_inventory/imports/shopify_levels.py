@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import dagster as dg
 import duckdb
@@ -18,6 +19,7 @@ from hotwax_inventory.resources import Shopify, Warehouse, keep_sides_of_joins, 
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
 READ_ATTEMPTS = 3
+T = TypeVar("T")
 
 
 class WrongLines(ValueError):
@@ -112,8 +114,8 @@ def read_shop(shop_id: str, client: ShopifyClient, warehouse: Warehouse, seconds
 
 
 def read_levels(
-    client: ShopifyClient, lines: Path, load: Callable[[BulkOperation, datetime], int], seconds: Seconds
-) -> tuple[BulkOperation, int]:
+    client: ShopifyClient, lines: Path, load: Callable[[BulkOperation, datetime], T], seconds: Seconds
+) -> tuple[BulkOperation, T]:
     """Run the bulk query, fetch its result into `lines` and `load` it; what `load` returns comes beside the operation.
 
     A read that fails, is cut or is not as it should be is begun again, a bounded number of times. Raises IncompleteRead,
