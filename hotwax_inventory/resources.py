@@ -6,10 +6,11 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import dagster as dg
 import duckdb
@@ -27,6 +28,8 @@ if importlib.util.find_spec("pandas") is None:
 
 # Peak memory of a process is this plus what Python, Dagster and buffers outside DuckDB's pool take: together below 1 GiB.
 MEMORY_LIMIT = "500MB"
+# What work gets that has not had enough: to need more than usual is better than not to be done.
+MORE_MEMORY = "1200MB"
 # What stands twice in a query is cheaper computed twice than kept, where it is as large as a table.
 NOT_OPTIMIZED = "common_subplan"
 ENGINE: dict[str, str | bool | int | float | list[str]] = {
@@ -40,6 +43,7 @@ ENGINE: dict[str, str | bool | int | float | list[str]] = {
 
 
 GIVE_WAY_SECONDS = 0.1
+T = TypeVar("T")
 
 
 class WarehouseBusy(RuntimeError):
@@ -84,6 +88,20 @@ class Warehouse(dg.ConfigurableResource):
     @property
     def path(self) -> Path:
         return settings.home() / "warehouse.duckdb"
+
+    def with_room(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """What `work` makes of an open connection, alone; where it finds too little memory, once more with more of it. It begins
+        its transactions itself, and leaves nothing behind that it cannot do again. Raises as `connect` does."""
+        try:
+            with self.connect() as connection:
+                return work(connection)
+        except duckdb.OutOfMemoryException as error:
+            dg.get_dagster_logger().warning(
+                f"It is done again with {MORE_MEMORY} of memory: {str(error).splitlines()[0]}"
+            )
+        with self.connect() as connection:
+            connection.execute(f"set memory_limit = '{MORE_MEMORY}'")
+            return work(connection)
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -163,6 +181,7 @@ class Warehouse(dg.ConfigurableResource):
                 connection.execute("set TimeZone = 'UTC'")
                 connection.execute("reset preserve_insertion_order")
                 connection.execute(f"set disabled_optimizers = '{NOT_OPTIMIZED}'")
+                connection.execute(f"set memory_limit = '{ENGINE['memory_limit']}'")
                 yield connection
         except BaseException:
             # after some errors DuckDB refuses everything: whatever this one was, the next connection is one of a new start

@@ -187,6 +187,24 @@ def test_duckdb_is_started_once_for_all_that_a_run_does(place: Place, monkeypatc
     assert len(started) == 1
 
 
+def test_work_that_finds_too_little_memory_is_done_once_more_with_more(place: Place) -> None:
+    limits: list[str] = []
+
+    def work(connection: duckdb.DuckDBPyConnection) -> int:
+        limits.append(connection.execute("select current_setting('memory_limit')").fetchall()[0][0])
+        with resources.transaction(connection):
+            connection.execute("update sequence set last_value = last_value + 1")
+            if len(limits) % 2:
+                raise duckdb.OutOfMemoryException("Out of Memory Error: no room")
+        return len(limits)
+
+    assert [Warehouse().with_room(work) for _ in range(2)] == [2, 4]
+    assert limits == [limits[0], limits[1]] * 2
+    assert limits[0] != limits[1]
+    with pytest.raises(duckdb.OutOfMemoryException):
+        Warehouse().with_room(lambda _: (_ for _ in ()).throw(duckdb.OutOfMemoryException("never enough")))
+
+
 LARGE = {
     "import_inventory": ("netsuite/inventoryitem/csv/large.csv", HEADER, "NEW,{facility},{n},{product}"),
     "import_product_facility": (

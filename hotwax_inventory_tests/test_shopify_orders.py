@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -169,6 +169,20 @@ def test_an_echo_is_what_our_write_has_caused_and_nothing_later(
         imported(place, *batch)
     assert dispositions(place) == {f"{at}": "echo" if is_echo else "applied" for at, _, is_echo in updates}
     assert place.stock()["10001", "BROADWAY"][1] == (10 if updates[-1][2] else updates[-1][1])
+
+
+@pytest.mark.parametrize("order", itertools.permutations(range(3)), ids=str)
+def test_of_one_second_the_last_counts_whenever_it_turns_out_to_be_no_echo(
+    empty_place: Place, morning: Morning, order: tuple[int, ...]
+) -> None:
+    (pushed_at,) = empty_place.rows("select max(sent_at) from sync_file")[0]
+    updates = [(9, 9.0, 7), (10, 10.1, 6), (10, 10.5, 8)]  # the last shows what we wrote
+    for nth in order:
+        at, triggered, units = updates[nth]
+        event = update(f"{nth}", (TEE_S, BROADWAY), units, pushed_at + timedelta(seconds=at))
+        triggered_at = (pushed_at + timedelta(seconds=triggered)).isoformat()
+        imported(empty_place, replace(event, triggered_at=triggered_at))
+    assert empty_place.stock()["10001", "BROADWAY"][1] == 8
 
 
 @pytest.mark.parametrize("order", [["between", "echo"], ["echo", "between"], ["both"]], ids=" ".join)

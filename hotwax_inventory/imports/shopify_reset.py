@@ -11,6 +11,7 @@ import duckdb
 from pydantic import Field
 
 from hotwax_inventory import settings, tables
+from hotwax_inventory.files import inbox
 from hotwax_inventory.imports.shopify_levels import Read, last_read
 from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop, shop_of
 from hotwax_inventory.markdown import markdown_table
@@ -59,11 +60,15 @@ item as (
     where m.shop_id = $shop_id
 )
 """
-# A read is not of one moment, hence the five minutes, which are HotWax's `buffertime` (HotWax reference 3.10). What no reset has
-# ever named was not there to be read, or not mapped.
+# A read is not of one moment, hence the five minutes, which are HotWax's `buffertime` (HotWax reference 3.10). Stock that Shopify's
+# numbers have not reset was not there to be read, or not mapped. By one number a key takes little room.
 IS_UNCHANGED = """
 coalesce(l.updated_at < $since::timestamptz - interval 5 minutes, false)
-    and (i.product_id, p.facility_id) in (select (product_id, facility_id) from inventory_item where reset_at is not null)
+    and hash(i.product_id, p.facility_id) in (
+        select hash(product_id, facility_id)
+        from inventory_item
+        where reset_log_id in (select log_id from data_manager_log where list_contains($of_shopify, config_id))
+    )
 """
 
 ACCEPTED = f"""
@@ -192,7 +197,8 @@ def _accept(
     values: dict[str, Any] = {"shop_id": shop_id, "kits_are_derived": settings.kits_from_components()}
     is_unchanged = "false"
     if not config.include_all:
-        values["since"], is_unchanged = since, IS_UNCHANGED
+        values |= {"since": since, "of_shopify": [CONFIG_ID, inbox.CONFIG_ID]}
+        is_unchanged = IS_UNCHANGED
     connection.execute(ACCEPTED.format(is_unchanged=is_unchanged), values | {"log_id": log_id})
     rows = connection.execute(
         "select count(*) from shopify_inventory_reset where log_id = $log_id", {"log_id": log_id}

@@ -249,7 +249,7 @@ left join latest as l using (product_id, facility_id)
 # Echoes of earlier batches that are none, as something else has come between the write and them after all.
 NO_ECHO = f"""
 create or replace temp table no_echo as
-select distinct u.shop_id, u.webhook_id, u.log_id
+select distinct u.shop_id, u.webhook_id, u.log_id, {POSITION.format("u", "u.available::bigint")} as position
 from shopify_webhook_update as u
 join written as w using ({LEVEL})
 anti join echoed as e using (shop_id, webhook_id)
@@ -261,10 +261,9 @@ where u.disposition = 'echo'
         select 1
         from shopify_webhook_update as n
         where n.disposition = 'applied'
-            and n.shop_id = u.shop_id
-            and n.shopify_inventory_item_id = u.shopify_inventory_item_id
-            and n.shopify_location_id = u.shopify_location_id
-            and n.updated_at >= u.updated_at
+            and n.product_id = u.product_id
+            and n.facility_id = u.facility_id
+            and {POSITION.format("n", "n.available::bigint")} >= {POSITION.format("u", "u.available::bigint")}
     )
 """
 # They are updates of this batch now.
@@ -281,7 +280,7 @@ REJUDGED = (
         log_id = $log_id,
         line_number = n.nth + (select max(line_number) from shopify_webhook_update where log_id = $log_id),
         disposition = 'applied'
-    from (select *, row_number() over (order by shop_id, webhook_id) as nth from no_echo) as n
+    from (select *, row_number() over (order by position, shop_id, webhook_id) as nth from no_echo) as n
     where u.shop_id = n.shop_id and u.webhook_id = n.webhook_id
     """,
 )

@@ -76,23 +76,30 @@ def post_imported(warehouse: Warehouse) -> list[Posted]:
     posted: list[Posted] = []
     progress, done = None, 0
     while True:
-        with warehouse.connect() as connection:
-            # rows are numbered by now; without regard to their order large writes take two thirds of the time and less memory
-            connection.execute("set preserve_insertion_order = false")
-            waiting = _waiting(connection)
-            progress = progress or Progress("Rows posted to the ledger", sum(file.rows for file in waiting), "rows")
-            batch = _first_batch(waiting)
-            if batch:
-                require_free_disk()
-                with transaction(connection):
-                    posted += _post(batch, connection)
-            done += sum(file.rows for file in batch)
-            progress.reached(done)
-            if len(batch) == len(waiting):
-                with transaction(connection):
-                    _remove_old_rows(connection)
-                return posted
+        waiting, batch, did = warehouse.with_room(_post_next)
+        posted += did
+        progress = progress or Progress("Rows posted to the ledger", sum(file.rows for file in waiting), "rows")
+        done += sum(file.rows for file in batch)
+        progress.reached(done)
+        if len(batch) == len(waiting):
+            return posted
         warehouse.give_way()
+
+
+def _post_next(connection: duckdb.DuckDBPyConnection) -> tuple[list[Waiting], list[Waiting], list[Posted]]:
+    """The files that wait, those of them that share the next transaction, and what posting these did."""
+    # rows are numbered by now; without regard to their order large writes take two thirds of the time and less memory
+    connection.execute("set preserve_insertion_order = false")
+    waiting, did = _waiting(connection), list[Posted]()
+    batch = _first_batch(waiting)
+    if batch:
+        require_free_disk()
+        with transaction(connection):
+            did = _post(batch, connection)
+    if len(batch) == len(waiting):
+        with transaction(connection):
+            _remove_old_rows(connection)
+    return waiting, batch, did
 
 
 WAITING = f"""

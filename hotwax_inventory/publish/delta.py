@@ -134,11 +134,15 @@ def _plan(
             _read_first(shop.shop_id, client, warehouse, seconds)
         with seconds.of("reading_shopify"):
             live = None if is_first else read_live(client, asked)
-    with warehouse.connect() as connection, seconds.of("comparing"):
+
+    def compare(connection: duckdb.DuckDBPyConnection) -> tuple[Delta, dict[str, Any]]:
         delta = make_delta(scope, job, context.run.run_id, connection, live)
         with transaction(connection):
             keep_delta(delta, scope, context.run.run_id, connection, is_sent=is_sent and not alarms)
-        metadata = _metadata(delta) | _preview(connection)
+        return delta, _metadata(delta) | _preview(connection)
+
+    with seconds.of("comparing"):
+        delta, metadata = warehouse.with_room(compare)
     metadata |= seconds.metadata
     return dg.MaterializeResult(
         metadata=metadata, check_results=check_results(asset, delta.alarms | alarms, percents(delta))

@@ -3,15 +3,17 @@
 from datetime import UTC, datetime
 
 import dagster as dg
+import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop, shop_of
 from hotwax_inventory.markdown import MOST_LINES, markdown_table
 from hotwax_inventory.plots import bar_chart
 from hotwax_inventory.publish.manifest import newest_scope
+from hotwax_inventory.publish.target import Scope
 from hotwax_inventory.reconcile.drifted import report_drift
 from hotwax_inventory.reconcile.export import write_csv
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, transaction
 
 COUNTS = """
 select
@@ -78,9 +80,14 @@ CHECKS = {
 def inventory_drift(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """One level that showed another number than ours when its shop was last read: since when and why, and what it shows now."""
     shop = {"shop_id": shop_of(context)}
+
+    def report(connection: duckdb.DuckDBPyConnection) -> tuple[Scope, int]:
+        with transaction(connection):
+            scope = newest_scope(find_shop(shop_of(context), connection), connection)
+            return scope, report_drift(scope, connection)
+
+    scope, compared = warehouse.with_room(report)
     with warehouse.transaction() as connection:
-        scope = newest_scope(find_shop(shop_of(context), connection), connection)
-        compared = report_drift(scope, connection)
         found = connection.execute(COUNTS, shop | {"hours": settings.drift_max_hours()})
         names = [name for name, *_ in found.description or []]
         counts = {"levels_compared": compared} | dict(zip(names, found.fetchall()[0], strict=True))

@@ -142,12 +142,11 @@ def _first_run(instance: dg.DagsterInstance) -> datetime | None:
 
 
 def _last_upload(asset: str, shop_id: str, instance: dg.DagsterInstance) -> datetime | None:
-    """When Shopify last confirmed every change of an upload of a shop, or there was none to send; if it never did of late, the time
-    of the oldest that was looked at."""
+    """When Shopify last confirmed every change of an upload of a shop, or there was none to send; None: not of late."""
     wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[shop_id])
     records = instance.fetch_materializations(wanted, limit=MOST_UPLOADS).records
-    last = next((record for record in records if _is_confirmed(record)), records[-1] if records else None)
-    return datetime.fromtimestamp(last.timestamp, UTC) if last else None
+    confirmed = (record.timestamp for record in records if _is_confirmed(record))
+    return next((datetime.fromtimestamp(at, UTC) for at in confirmed), None)
 
 
 def _is_confirmed(record: dg.EventLogRecord) -> bool:
