@@ -101,7 +101,9 @@ class Warehouse(dg.ConfigurableResource):
             )
         with self.connect() as connection:
             connection.execute(f"set memory_limit = '{MORE_MEMORY}'")
-            return work(connection)
+            done = work(connection)
+            connection.execute(f"set memory_limit = '{ENGINE['memory_limit']}'")
+            return done
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -181,7 +183,6 @@ class Warehouse(dg.ConfigurableResource):
                 connection.execute("set TimeZone = 'UTC'")
                 connection.execute("reset preserve_insertion_order")
                 connection.execute(f"set disabled_optimizers = '{NOT_OPTIMIZED}'")
-                connection.execute(f"set memory_limit = '{ENGINE['memory_limit']}'")
                 yield connection
         except BaseException:
             # after some errors DuckDB refuses everything: whatever this one was, the next connection is one of a new start
