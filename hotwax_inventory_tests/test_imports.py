@@ -595,6 +595,21 @@ def test_rows_may_be_mended_in_several_rounds(place: Place) -> None:
     }
 
 
+def test_a_landed_copy_that_was_cut_is_not_taken_for_the_file(place: Place) -> None:
+    content = f"{HEADER}{ROWS}"
+    place.put_reset("reset.csv", content)
+    place.succeed("import_inventory", {"inventory_reset": {"schedule_now": False}})
+    (landed,) = (place.home / "landing" / "RESET_INVENTORY").glob("*.csv")
+    landed.write_text(content.removesuffix("TEE-M,116,4,502\n"))
+    assert not place.run("process_bulk_imported_files").success
+    ((message,),) = place.rows("select message from data_manager_log")
+    assert f"has {len(content) - 16} bytes instead of {len(content)}. Send the file again." in message
+    assert place.stock() == {}
+    place.put_reset("reset.csv", content)
+    place.succeed("import_inventory")
+    assert place.stock() == {("10001", "WAREHOUSE"): (10, 10), ("10002", "BROADWAY"): (4, 4)}
+
+
 def test_others_have_their_turn_between_the_files_of_a_backlog(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "BATCH_FILES", 1)
     monkeypatch.setattr(entries, "BATCH_ROWS", 1)

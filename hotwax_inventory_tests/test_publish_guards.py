@@ -88,7 +88,7 @@ def held(synced: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 def test_a_person_sends_exactly_the_held_delta_once_and_is_on_record(held: Place) -> None:
     unapproved = materialised(held, RECENT, "recent_change_upload")
-    assert "approve = true" in held.failure(unapproved)
+    assert "approve = true and sync_run_id = 2" in held.failure(unapproved)
     assert shown(held) == TARGETS
     held.succeed("report_worklist")
     ((said,),) = held.rows("select detail from worklist where kind = 'delta_held' and shop_id = 'SHOP'")
@@ -197,6 +197,14 @@ def test_a_shops_first_recent_sync_is_held_by_its_share_of_the_levels_that_are_o
     result = stocked.run(RECENT, shop="SHOP")
     assert list(failed_checks(result)) == ["few_levels_go_to_zero"]
     assert sent(stocked) == 0
+
+
+def test_a_shops_first_recent_sync_is_not_held_for_what_has_not_moved(stocked: Place) -> None:
+    shops = stocked.simulator.shops
+    shops.add_item("SHOP", 901, "OTHERS")
+    shops.set_level("SHOP", 901, 7116, 1)
+    stocked.succeed(RECENT, shop="SHOP")
+    assert {key: quantity for key, quantity in shown(stocked).items() if key[0] != "OTHERS"} == TARGETS
 
 
 def adjusted_once(place: Place) -> bool:
