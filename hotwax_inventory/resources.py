@@ -42,6 +42,7 @@ ENGINE: dict[str, str | bool | int | float | list[str]] = {
 }
 
 
+# A lock of the system's has no queue, and FileLock looks for it every twentieth of a second: who waits has found it free by then.
 GIVE_WAY_SECONDS = 0.1
 T = TypeVar("T")
 
@@ -139,7 +140,7 @@ class Warehouse(dg.ConfigurableResource):
             yield connection
 
     def give_way(self) -> None:
-        """Let those in who wait for the warehouse: they look for it every twentieth of a second."""
+        """Let those in who wait for the warehouse, before it is taken again."""
         time.sleep(GIVE_WAY_SECONDS)
 
     @contextmanager

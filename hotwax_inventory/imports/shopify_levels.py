@@ -103,20 +103,19 @@ def read_shop(shop_id: str, client: ShopifyClient, warehouse: Warehouse, seconds
     """Read all levels of a shop into its snapshot: the operation, and how many there are.
 
     Raises IncompleteRead, ShopifyUnavailable, ShopifyRefused, DiskNearlyFull."""
-    with settings.temporary_folder() as scratch:
-        lines = Path(scratch) / "levels.jsonl"
 
-        def load(operation: BulkOperation, asked_at: datetime) -> int:
-            with seconds.of("loading"), warehouse.transaction() as connection:
-                return load_levels(shop_id, operation, asked_at, lines, connection)
+    def load(operation: BulkOperation, asked_at: datetime, lines: Path) -> int:
+        with seconds.of("loading"), warehouse.transaction() as connection:
+            return load_levels(shop_id, operation, asked_at, lines, connection)
 
-        return read_levels(client, lines, load, seconds)
+    return read_levels(client, load, seconds)
 
 
 def read_levels(
-    client: ShopifyClient, lines: Path, load: Callable[[BulkOperation, datetime], T], seconds: Seconds
+    client: ShopifyClient, load: Callable[[BulkOperation, datetime, Path], T], seconds: Seconds
 ) -> tuple[BulkOperation, T]:
-    """Run the bulk query, fetch its result into `lines` and `load` it; what `load` returns comes beside the operation.
+    """Run the bulk query, fetch its result and `load` it: the operation, the time before it was asked for, and the file of its
+    lines, which goes afterwards. What `load` returns comes beside the operation.
 
     A read that fails, is cut or is not as it should be is begun again, a bounded number of times. Raises IncompleteRead,
     ShopifyUnavailable, ShopifyRefused, DiskNearlyFull."""
@@ -124,18 +123,20 @@ def read_levels(
     require_free_disk()
     progress = Progress("Shopify's bulk read", None, "items and levels")
     problem = ""
-    for _ in range(READ_ATTEMPTS):
-        asked_at = datetime.now(UTC)
-        with seconds.of("reading_shopify"):
-            started = client.run_query(shopify_documents.ALL_LEVELS)
-            operation = client.wait(started, lambda o: progress.reached(o.object_count))
-            problem = _fetch(client, operation, lines)
-        if not problem:
-            try:
-                return operation, load(operation, asked_at)
-            except UNREADABLE as error:
-                problem = f"a line of Shopify's result is not as it should be: {error}"
-        log.warning(f"The read is begun again: {problem}.")
+    with settings.temporary_folder() as scratch:
+        lines = Path(scratch) / "levels.jsonl"
+        for _ in range(READ_ATTEMPTS):
+            asked_at = datetime.now(UTC)
+            with seconds.of("reading_shopify"):
+                started = client.run_query(shopify_documents.ALL_LEVELS)
+                operation = client.wait(started, lambda o: progress.reached(o.object_count))
+                problem = _fetch(client, operation, lines)
+            if not problem:
+                try:
+                    return operation, load(operation, asked_at, lines)
+                except UNREADABLE as error:
+                    problem = f"a line of Shopify's result is not as it should be: {error}"
+            log.warning(f"The read is begun again: {problem}.")
     raise IncompleteRead(
         f"Shopify's levels were not read whole in {READ_ATTEMPTS} attempts: {problem}. Nothing was changed."
     )

@@ -9,7 +9,7 @@ from hotwax_inventory import settings
 from hotwax_inventory.imports.shopify_levels import last_read
 from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.publish.batch import load_shown, place_changes
-from hotwax_inventory.publish.guards import age_alarms, number_alarms, share_alarms, whole_alarms
+from hotwax_inventory.publish.guards import age_alarm, number_alarms, share_alarms, whole_alarms
 from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, store, sync_folder, write_lines
 from hotwax_inventory.publish.moved import (
     TOUCHED_SINCE,
@@ -248,8 +248,8 @@ def make_delta(
         observed = Observation(read.operation_id, read.started_at, last_value, read.mapped_count)
     delta = _counted(scope, job, live, observed, connection)
     alarms |= share_alarms(delta) | number_alarms(delta, scope.publication.use_valid_atp)
-    if read_now is None:
-        alarms |= age_alarms(delta, shop_id)
+    if read_now is None and (too_old := age_alarm(shop_id, job, delta.sync_run_id, observed.observed_at)):
+        alarms["snapshot_is_recent"] = too_old
     if job == RESTOCK:  # which is a person's word for named products at a moment
         alarms = {}
     prefix = f"{sync_folder(shop_id, delta.sync_run_id)}/delta"

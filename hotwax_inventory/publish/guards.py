@@ -151,12 +151,6 @@ def whole_alarms(shop_id: str, object_count: int, connection: duckdb.DuckDBPyCon
     }
 
 
-def age_alarms(delta: Delta, shop_id: str) -> dict[str, str]:
-    """The same for a bulk read of too long ago."""
-    too_old = age_alarm(shop_id, delta.job, delta.sync_run_id, delta.observed.observed_at)
-    return {"snapshot_is_recent": too_old} if too_old else {}
-
-
 def age_alarm(shop_id: str, job: str, sync_run_id: int, read_at: datetime) -> str:
     """A sentence when what a delta of the job compares with was read too long ago, else nothing."""
     minutes = settings.sync_max_snapshot_minutes()

@@ -144,9 +144,11 @@ def _first_run(instance: dg.DagsterInstance) -> datetime | None:
 def _last_upload(asset: str, shop_id: str, instance: dg.DagsterInstance) -> datetime | None:
     """When Shopify last confirmed every change of an upload of a shop, or there was none to send; None: not of late."""
     wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[shop_id])
-    records = instance.fetch_materializations(wanted, limit=MOST_UPLOADS).records
-    confirmed = (record.timestamp for record in records if _is_confirmed(record))
-    return next((datetime.fromtimestamp(at, UTC) for at in confirmed), None)
+    for limit in (1, MOST_UPLOADS):  # the newest is the one, as a rule, and it is asked for every minute
+        for record in instance.fetch_materializations(wanted, limit=limit).records:
+            if _is_confirmed(record):
+                return datetime.fromtimestamp(record.timestamp, UTC)
+    return None
 
 
 def _is_confirmed(record: dg.EventLogRecord) -> bool:

@@ -1,13 +1,13 @@
 """What Shopify shows after an upload, held against what was meant, for every level that was touched."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from hotwax_inventory import settings, tables
+from hotwax_inventory import tables
 from hotwax_inventory.imports.shopify_levels import load_levels, read_levels
 from hotwax_inventory.imports.shops import SHOPS, find_shop, shop_of
 from hotwax_inventory.markdown import MOST_LINES, markdown_table
@@ -55,6 +55,8 @@ qualify row_number() over (
     partition by c.shopify_inventory_item_id, c.shopify_location_id order by c.sync_run_id desc
 ) = 1
 """
+
+LEVELS = "select shopify_inventory_level_id, shopify_inventory_item_id, shopify_location_id from touched order by all"
 
 SHOWN_BY_READ = """
 create or replace temp table shown as
@@ -115,11 +117,13 @@ def sync_verification(
         shop = find_shop(shop_of(context), connection)
         connection.execute(TOUCHED, values)
         (touched,) = connection.execute("select count(*) from touched").fetchall()[0]
+        levels = connection.execute(LEVELS).fetchall() if touched <= MOST_ASKED_FOR else []
     different: list[tuple[Any, ...]] = []
     if touched:
         with shopify.client(shop.shop_id, shop.shop_domain) as client:
-            look = _asked_for if touched <= MOST_ASKED_FOR else _read_whole
-            different = look(values, client, warehouse)
+            different = (
+                _asked_for(levels, values, client, warehouse) if levels else _read_whole(values, client, warehouse)
+            )
     count = different[0][-1] if different else 0
     yield dg.MaterializeResult(
         metadata={
@@ -137,13 +141,10 @@ def sync_verification(
     require_confirmed(shop, run, warehouse)
 
 
-def _asked_for(values: dict[str, Any], client: ShopifyClient, warehouse: Warehouse) -> list[tuple[Any, ...]]:
-    """The rows of DIFFERENT, by asking for each level."""
-    with warehouse.transaction() as connection:
-        connection.execute(TOUCHED, values)
-        levels = connection.execute(
-            "select shopify_inventory_level_id, shopify_inventory_item_id, shopify_location_id from touched order by all"
-        ).fetchall()
+def _asked_for(
+    levels: Sequence[tuple[int, int, int]], values: dict[str, Any], client: ShopifyClient, warehouse: Warehouse
+) -> list[tuple[Any, ...]]:
+    """The rows of DIFFERENT, by asking for each of LEVELS."""
     shown = client.levels([(level, item) for level, item, _ in levels])
     with warehouse.transaction() as connection:
         connection.execute(TOUCHED, values)
@@ -153,17 +154,15 @@ def _asked_for(values: dict[str, Any], client: ShopifyClient, warehouse: Warehou
 
 def _read_whole(values: dict[str, Any], client: ShopifyClient, warehouse: Warehouse) -> list[tuple[Any, ...]]:
     """The same by a bulk read of the shop, which leaves the shop's last read as it is: temporary tables stand before its own."""
-    with settings.temporary_folder() as scratch:
-        lines = Path(scratch) / "levels.jsonl"
 
-        def load(operation: BulkOperation, asked_at: datetime) -> list[tuple[Any, ...]]:
-            with warehouse.transaction() as connection:
-                connection.execute(TOUCHED, values)
-                for table in ("shopify_inventory_item", "shopify_inventory_level", "shopify_bulk_read"):
-                    connection.execute(f"create temp table {table} as from {table} limit 0")
-                load_levels(values["shop_id"], operation, asked_at, lines, connection)
-                connection.execute(SHOWN_BY_READ)
-                return connection.execute(DIFFERENT).fetchall()
+    def load(operation: BulkOperation, asked_at: datetime, lines: Path) -> list[tuple[Any, ...]]:
+        with warehouse.transaction() as connection:
+            connection.execute(TOUCHED, values)
+            for table in ("shopify_inventory_item", "shopify_inventory_level", "shopify_bulk_read"):
+                connection.execute(f"create temp table {table} as from {table} limit 0")
+            load_levels(values["shop_id"], operation, asked_at, lines, connection)
+            connection.execute(SHOWN_BY_READ)
+            return connection.execute(DIFFERENT).fetchall()
 
-        _, different = read_levels(client, lines, load, Seconds())
+    _, different = read_levels(client, load, Seconds())
     return different
