@@ -64,9 +64,10 @@ PERMANENT_CODES = frozenset(
     }
 )
 
-# Each of the changes in its place: `part` is its line among those of its batch, since changes of two batches are never in one line.
+# Changes (shopify_inventory_item_id, shopify_location_id, observed_quantity, delta, batch, and what else they have), each in its
+# place: `part` is its line among those of its batch, since changes of two batches are never in one line. Texts are for what comes
+# after: they would be put in order too.
 PLACED = """
-create or replace temp table change as
 select * exclude (place), place // $changes_per_line as part, place % $changes_per_line as line_position
 from (
     select
@@ -76,73 +77,74 @@ from (
 )
 """
 
-# Lines in (batch, item, location) order, keys in alphabetical order; a file ends with the line that reaches $file_bytes. Numbers
-# are put in order and then written out, and lines are numbered without their texts: to order texts, or lists while they are
-# gathered, takes longer than all the rest.
-LINES = """
+# A line is LINE_START, its key, CHANGES_START, its changes with commas between them, LINE_END; the keys of objects are in
+# alphabetical order. CHANGE is a change without its end.
+LINE_START = '{"idempotencyKey":"'
+KEY_BYTES = 36
+CHANGES_START = '","input":{"changes":['
+CHANGE = """concat(
+    '{"changeFromQuantity":', observed_quantity,
+    ',"delta":', delta,
+    ',"inventoryItemId":"gid://shopify/InventoryItem/', shopify_inventory_item_id,
+    '","locationId":"gid://shopify/Location/', shopify_location_id
+)"""
+CHANGE_END = '"}'
+LINE_END = '],"name":"available","reason":"correction","referenceDocumentUri":"%s"}}\n'
+
+# Lines in (batch, item, location) order; a file ends with the line that reaches $file_bytes.
+LINES = f"""
 create or replace temp table line as
 with gathered as (
     select
         batch,
         part,
-        list_sort(list({
-            'position': line_position,
-            'observed': observed_quantity,
-            'delta': delta,
-            'item': shopify_inventory_item_id,
-            'location': shopify_location_id
-        })) as changes
+        bit_xor(hash(line_position, observed_quantity, delta, shopify_inventory_item_id, shopify_location_id)) as changes,
+        $line_bytes + sum(strlen({CHANGE}) + strlen(',{CHANGE_END}')) as bytes
     from change
     group by batch, part
 ),
-rendered as (
-    select
-        batch,
-        part,
-        array_to_string(
-            list_transform(
-                changes,
-                lambda c: concat(
-                    '{"changeFromQuantity":', c.observed,
-                    ',"delta":', c.delta,
-                    ',"inventoryItemId":"gid://shopify/InventoryItem/', c.item,
-                    '","locationId":"gid://shopify/Location/', c.location, '"}'
-                )
-            ),
-            ','
-        ) as changes
-    from gathered
-),
-keyed as (
-    select *, md5($namespace || chr(10) || part || chr(10) || hash(changes))::uuid::varchar as idempotency_key
-    from rendered
-),
-written as materialized (
-    select
-        batch,
-        part,
-        idempotency_key,
-        concat(
-            '{"idempotencyKey":"', idempotency_key, '","input":{"changes":[', changes,
-            '],"name":"available","reason":"correction","referenceDocumentUri":"', $document, '"}}'
-        ) as content
-    from keyed
-),
 filed as (
-    select batch, part, (sum(bytes) over (order by batch, part rows unbounded preceding) - bytes) // $file_bytes as file_number
-    from (select batch, part, strlen(content) + 1 as bytes from written)
-),
-numbered as (
-    select *, row_number() over (partition by file_number order by batch, part) - 1 as line_number
-    from filed
+    select
+        batch,
+        part,
+        md5($namespace || chr(10) || part || chr(10) || changes)::uuid as idempotency_key,
+        (sum(bytes) over (order by batch, part rows unbounded preceding) - bytes) // $file_bytes as file_number
+    from gathered
 )
 select
-    n.*,
-    $prefix || '-' || lpad((n.file_number + 1)::varchar, 4, '0') || '.jsonl' as file_name,
-    w.idempotency_key,
-    w.content
-from written as w
-join numbered as n on n.batch = w.batch and n.part = w.part
+    *,
+    row_number() over (partition by file_number order by batch, part) - 1 as line_number,
+    $prefix || '-' || lpad((file_number + 1)::varchar, 4, '0') || '.jsonl' as file_name
+from filed
+"""
+
+# A row of the file is a change and what stands before it: whole lines as texts would take several times the memory, and the time to
+# touch it. Numbers are put in order and then written out, since to order texts takes longer than all the rest. What DuckDB writes
+# between rows can be chosen, but not be nothing: so it is the end of a change, and the file's first character is written apart.
+WRITTEN = """
+copy (
+    select concat(
+        case when line_position > 0 then ',' when line_number > 0 then {next_line} end,
+        if(line_position = 0, {line_start} || idempotency_key || {changes_start}, null),
+        {change}
+    )
+    from (
+        select
+            c.line_position,
+            c.observed_quantity,
+            c.delta,
+            c.shopify_inventory_item_id,
+            c.shopify_location_id,
+            l.line_number,
+            l.idempotency_key
+        from change as c
+        join line as l on l.batch = c.batch and l.part = c.part
+        where l.file_number = {file_number}
+        order by l.line_number, c.line_position
+    )
+) to {path} (
+    format csv, header false, delimiter {delimiter}, quote '', escape '', prefix {first}, new_line {change_end}, suffix {file_end}
+)
 """
 
 # The temporary table `{name}` of levels and what they show, given as `$columns`: lists bound one by one cost a third of a
@@ -184,38 +186,40 @@ def load_shown(
     connection.execute(SHOWN_LEVELS.format(name=name), {"columns": json.dumps(columns)})
 
 
-def place_changes(
-    changes: str, values: dict[str, Any], changes_per_line: int, connection: duckdb.DuckDBPyConnection
-) -> None:
-    """Make the temporary table `change` of a query (its columns, among them shopify_inventory_item_id, shopify_location_id,
-    observed_quantity, delta, batch; and part, line_position)."""
-    connection.execute(PLACED.format(changes=changes), values | {"changes_per_line": changes_per_line})
+def write_lines(
+    namespace: str, prefix: str, document: str, outbox: Path, connection: duckdb.DuckDBPyConnection
+) -> list[DeltaFile]:
+    """Write the temporary table `change`, made of PLACED, as lines of files `<prefix>-0001.jsonl` and so on below the outbox.
+    Leaves the temporary table `line` (batch, part, file_number, line_number, file_name, idempotency_key).
 
-
-def render_lines(run_id: str, prefix: str, document: str, connection: duckdb.DuckDBPyConnection) -> None:
-    """Make of the temporary table `change` the table `line` (batch, part, file_number, line_number, file_name, idempotency_key,
-    content); files are `<prefix>-0001.jsonl` and so on.
-
-    A line's idempotency key comes from the run, the prefix and the line's content."""
-    # the file that reaches this ends with its line
-    file_bytes = MAX_UPLOAD_BYTES - MAX_CHANGES * MOST_CHANGE_BYTES
-    values = {"namespace": f"{run_id} {prefix}", "prefix": prefix, "document": document, "file_bytes": file_bytes}
+    A line's idempotency key comes from the namespace, the prefix and the line's content."""
+    line_end = LINE_END % document
+    values = {
+        "namespace": f"{namespace} {prefix}",
+        "prefix": prefix,
+        "line_bytes": len(LINE_START) + KEY_BYTES + len(CHANGES_START) + len(line_end) - len(","),
+        # the file that reaches this ends with its line
+        "file_bytes": MAX_UPLOAD_BYTES - MAX_CHANGES * MOST_CHANGE_BYTES,
+    }
     connection.execute(LINES, values)
-
-
-def write_files(outbox: Path, connection: duckdb.DuckDBPyConnection) -> list[DeltaFile]:
-    """Write each file of `line` below the outbox; the buffers go out as they are."""
     files = []
     numbers = connection.execute(
         "select file_number, file_name, count(*) from line group by all order by file_number"
     ).fetchall()
+    texts = {
+        "line_start": LINE_START[1:],
+        "changes_start": CHANGES_START,
+        "next_line": line_end + LINE_START[0],
+        "delimiter": chr(31),
+        "first": LINE_START[0],
+        "change_end": CHANGE_END,
+        "file_end": CHANGE_END + line_end,
+    }
     for file_number, name, line_count in numbers:
         path = outbox / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection.execute(
-            f"copy (select content from line where file_number = {file_number} order by line_number) to {sql_text(str(path))} "
-            f"(format csv, header false, delimiter '{chr(31)}', quote '', escape '')"
-        )
+        quoted = {name: sql_text(text) for name, text in (texts | {"path": str(path)}).items()}
+        connection.execute(WRITTEN.format(change=CHANGE, file_number=file_number, **quoted))
         files.append(DeltaFile(path, name, line_count, path.stat().st_size))
     return files
 

@@ -8,7 +8,7 @@ import duckdb
 from hotwax_inventory import settings
 from hotwax_inventory.imports.shopify_levels import last_read
 from hotwax_inventory.ledger.atp import create_views
-from hotwax_inventory.publish.batch import load_shown, place_changes
+from hotwax_inventory.publish.batch import PLACED, load_shown
 from hotwax_inventory.publish.guards import age_alarm, number_alarms, share_alarms, whole_alarms
 from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, store, sync_folder, write_lines
 from hotwax_inventory.publish.moved import (
@@ -110,21 +110,14 @@ IS_NEWS = """(
 # What Shopify takes as a quantity, and as a change of one.
 IS_IN_RANGE = f"target_quantity between -{MOST_UNITS} and {MOST_UNITS} and abs(delta) <= {2 * MOST_UNITS}"
 
+DIFFERENT = f"select * exclude (levels), 0 as batch from compared where delta <> 0 and {IS_IN_RANGE}"
 CHANGE = f"""
-select
-    p.product_id,
-    l.facility_id,
-    c.shopify_inventory_item_id,
-    c.shopify_location_id,
-    c.target_quantity,
-    c.observed_quantity,
-    c.delta,
-    0 as batch
-from compared as c
+create or replace temp table change as
+select p.product_id, l.facility_id, c.*
+from ({PLACED.format(changes=DIFFERENT)}) as c
 join shopify_shop_product as p
     on p.shop_id = $shop_id and p.shopify_inventory_item_id = c.shopify_inventory_item_id
 join published_location as l on l.shopify_location_id = c.shopify_location_id
-where c.delta <> 0 and {IS_IN_RANGE}
 """
 
 CONFIRMED_AGAIN = """
@@ -240,7 +233,7 @@ def make_delta(
         narrow_to_moved(shop_id, job, since, connection)
     (last_value,) = connection.execute("select last_value from sequence").fetchall()[0]
     compare_levels(scope, since, IS_NEWS, connection)
-    place_changes(CHANGE, {"shop_id": shop_id}, scope.publication.changes_per_line, connection)
+    connection.execute(CHANGE, {"shop_id": shop_id, "changes_per_line": scope.publication.changes_per_line})
     connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers
     if read_now is not None:
         observed = Observation(None, read_now.asked_at, read_now.upto_seq, read.mapped_count)

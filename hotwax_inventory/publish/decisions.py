@@ -7,9 +7,9 @@ from hotwax_inventory.publish.batch import (
     IS_OPEN,
     IS_UNANSWERED,
     PERMANENT_CODES,
+    PLACED,
     SAME_KEY_CODES,
     DeltaFile,
-    place_changes,
 )
 from hotwax_inventory.publish.manifest import register_files, sync_folder, write_lines
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations, narrow
@@ -150,8 +150,6 @@ where c.sync_run_id = $sync_run_id
 # change that is refused.
 AGAIN = """
 select
-    product_id,
-    facility_id,
     shopify_inventory_item_id,
     shopify_location_id,
     aimed_quantity as target_quantity,
@@ -166,6 +164,8 @@ select
 from decided
 where decision is null
 """
+
+CHANGE = f"create or replace temp table change as {PLACED.format(changes=AGAIN)}"
 
 REPLANNED = """
 update sync_change as c
@@ -215,7 +215,7 @@ def decide(
         DECIDED, {"is_from_published": scope.is_from_published, "is_resumed": is_resumed, "rounds": ROUNDS}
     )
     connection.execute(SETTLED, values)
-    place_changes(AGAIN, {}, MAX_CHANGES, connection)
+    connection.execute(CHANGE, {"changes_per_line": MAX_CHANGES})
     run_id, written = connection.execute(
         "select run_id, (select count(*) from sync_file where sync_run_id = $sync_run_id) from sync_run "
         "where sync_run_id = $sync_run_id",

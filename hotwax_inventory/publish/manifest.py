@@ -12,7 +12,8 @@ import duckdb
 
 from hotwax_inventory import settings
 from hotwax_inventory.imports.shops import Shop, find_shop
-from hotwax_inventory.publish.batch import DeltaFile, render_lines, write_files
+from hotwax_inventory.publish import batch
+from hotwax_inventory.publish.batch import DeltaFile
 from hotwax_inventory.publish.target import Publication, Scope
 
 HARD_SYNC, RECENT, RESTOCK = "hard_sync", "upload_recent_inventory_changes", "schedule_restock"
@@ -113,11 +114,11 @@ def store(delta: Delta, scope: Scope, run_id: str, connection: duckdb.DuckDBPyCo
 
 
 def write_lines(sync_run_id: int, run_id: str, prefix: str, connection: duckdb.DuckDBPyConnection) -> list[DeltaFile]:
-    """Render `change` as lines and write their files below the outbox. Leaves the temporary table `line`.
+    """Write `change` as files of lines below the outbox. Leaves the temporary table `line`.
 
     The lines' keys come from the Dagster run that made the delta, the prefix (shop and delta), and their content."""
-    render_lines(run_id, prefix, f"gid://hotwax-inventory/SyncRun/{sync_run_id}", connection)
-    return write_files(settings.outbox(), connection)
+    document = f"gid://hotwax-inventory/SyncRun/{sync_run_id}"
+    return batch.write_lines(run_id, prefix, document, settings.outbox(), connection)
 
 
 def register_files(sync_run_id: int, files: Sequence[DeltaFile], connection: duckdb.DuckDBPyConnection) -> None:

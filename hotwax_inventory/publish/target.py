@@ -108,38 +108,37 @@ where shop_id = $shop_id
     )
 """
 
-# Levels of the shop that show stock which we have put there, with their product: one that is counted somewhere, or a kit.
-PUBLISHED = f"""
-select p.product_id, l.facility_id, l.shopify_location_id, greatest(p.changed_seq, k.changed_seq) as changed_seq, h.sync_run_id
-from published_location as l
-join published_level as h on h.shop_id = $shop_id and h.shopify_location_id = l.shopify_location_id and h.quantity > 0
-join shopify_shop_product as p
-    on p.shop_id = $shop_id and p.shopify_inventory_item_id = h.shopify_inventory_item_id
-left join (
-    select product_id, max(changed_seq) as changed_seq
-    from (
-        select product_id, changed_seq from inventory_item
-        union all
-        select product_id, changed_seq from kit_inventory
-    )
-    where product_id in (
-        select product_id from shopify_shop_product where shop_id = $shop_id and shopify_inventory_item_id in (
-            select shopify_inventory_item_id from published_level where shop_id = $shop_id
-        )
-    )
-    group by product_id
-) as k
-    on k.product_id = p.product_id
-where k.product_id is not null or ($kits_are_derived and p.product_id in ({KITS}))
-"""
-
-# product_id, facility_id, shopify_location_id, target_quantity (units), changed_seq. What we have put on sale and is no more is 0:
-# a product at the aggregate location that no facility of the same channel has any longer, a kit where it can no longer be made.
+# product_id, facility_id, shopify_location_id, target_quantity (units), changed_seq. What we have put on sale and is `withdrawn` is
+# 0: a product at the aggregate location that no facility of the same channel has any longer, a kit where it can no longer be made.
+# Of products that were never counted and are no kits nothing is said.
 TARGET = f"""
 with channel as materialized (
     select product_id, online_atp, raw_atp, changed_seq
     from online_atp
     where facility_group_id = $facility_group_id and product_store_id = $product_store_id
+),
+withdrawn as materialized (
+    select p.product_id, l.facility_id, l.shopify_location_id, p.changed_seq
+    from published_location as l
+    join published_level as h on h.shop_id = $shop_id and h.shopify_location_id = l.shopify_location_id and h.quantity > 0
+    join shopify_shop_product as p
+        on p.shop_id = $shop_id and p.shopify_inventory_item_id = h.shopify_inventory_item_id
+    join sync_run as r on r.sync_run_id = h.sync_run_id
+    anti join channel as o on o.product_id = p.product_id
+    where l.facility_id = '_NA_' and json_extract_string(r.parameters, 'facility_group_id') = $facility_group_id
+    union all
+    select p.product_id, l.facility_id, l.shopify_location_id, p.changed_seq
+    from ({KITS}) as k
+    join shopify_shop_product as p on p.shop_id = $shop_id and p.product_id = k.product_id
+    join published_level as h
+        on h.shop_id = $shop_id and h.shopify_inventory_item_id = p.shopify_inventory_item_id and h.quantity > 0
+    join published_location as l on l.shopify_location_id = h.shopify_location_id
+    anti join (
+        select product_id, facility_id
+        from facility_atp
+        where product_id in ({KITS})
+    ) as a on a.product_id = p.product_id and a.facility_id = l.facility_id
+    where l.facility_id <> '_NA_' and $kits_are_derived
 )
 select
     a.product_id,
@@ -160,20 +159,19 @@ from published_location as l
 cross join channel as o
 where l.facility_id = '_NA_'
 union all
-select h.product_id, h.facility_id, h.shopify_location_id, 0 as target_quantity, h.changed_seq
-from ({PUBLISHED}) as h
-join sync_run as r on r.sync_run_id = h.sync_run_id
-anti join channel as o on o.product_id = h.product_id
-where h.facility_id = '_NA_' and json_extract_string(r.parameters, 'facility_group_id') = $facility_group_id
-union all
-select h.product_id, h.facility_id, h.shopify_location_id, 0 as target_quantity, h.changed_seq
-from ({PUBLISHED}) as h
-anti join (
-    select product_id, facility_id
-    from facility_atp
-    where product_id in ({KITS})
-) as a on a.product_id = h.product_id and a.facility_id = h.facility_id
-where h.facility_id <> '_NA_' and h.product_id in ({KITS}) and $kits_are_derived
+select w.product_id, w.facility_id, w.shopify_location_id, 0 as target_quantity, greatest(w.changed_seq, c.changed_seq)
+from withdrawn as w
+left join (
+    select product_id, max(changed_seq) as changed_seq
+    from (
+        select product_id, changed_seq from inventory_item
+        union all
+        select product_id, changed_seq from kit_inventory
+    )
+    where product_id in (select product_id from withdrawn)
+    group by product_id
+) as c on c.product_id = w.product_id
+where c.product_id is not null or ($kits_are_derived and w.product_id in ({KITS}))
 """
 
 
