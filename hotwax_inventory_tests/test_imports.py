@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import os
 import time
 import zipfile
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hotwax_inventory.imports import decoding, queue, reading
+from hotwax_inventory.imports import decoding, queue, reading, rows
 from hotwax_inventory.ledger import entries
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory_tests.conftest import REFERENCE, Place
@@ -371,15 +372,20 @@ VALUES = {
 }
 
 
+@pytest.mark.parametrize("is_large", [False, True], ids=["", "as large files"])
 @pytest.mark.parametrize(
     "cases",
     [ENCODINGS, LINES, QUOTES, CONTAINERS, QUANTITIES, HEADERS, VALUES],
     ids=["encodings", "lines", "quotes", "containers", "quantities", "headers", "values"],
 )
 def test_every_file_ends_as_the_corpus_says(
-    place: Place, monkeypatch: pytest.MonkeyPatch, cases: dict[str, Case]
+    place: Place, monkeypatch: pytest.MonkeyPatch, cases: dict[str, Case], is_large: bool
 ) -> None:
     monkeypatch.setattr(decoding, "ALWAYS_INFLATED_BYTES", 1 << 20)
+    if is_large:  # which are imported one by one, in as many parts as there are processors
+        monkeypatch.setattr(queue, "BATCH_BYTES", 0)
+        monkeypatch.setattr(rows, "PART_ROWS", 1)
+        monkeypatch.setattr(os, "cpu_count", lambda: 3)
     names = {f"case {number}.csv": name for number, name in enumerate(cases)}
     for file_name, name in names.items():
         place.put_reset(file_name, cases[name].content)

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import httpx
 import pytest
 
 from hotwax_inventory import shopify, shopify_documents
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.imports.shops import find_shop
+from hotwax_inventory.publish import batch
 from hotwax_inventory.publish.batch import LineOutcome, Outcome, classify
 from hotwax_inventory.publish.upload import NotConfirmed, require_confirmed
 from hotwax_inventory.resources import Shopify, Warehouse, WarehouseBusy
@@ -147,6 +149,55 @@ def test_the_delta_alone_is_a_dry_run_and_the_files_say_what_would_be_sent(stock
     assert len(lines) == 1
     assert lines[0].count('"changeFromQuantity"') == 9
     assert stocked.rows("select status_id, change_count from sync_run") == [("planned", 9)]
+
+
+def test_lines_stand_whole_and_in_order_in_as_many_files_as_they_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most_bytes = 9_000_000
+    monkeypatch.setattr(batch, "MAX_UPLOAD_BYTES", most_bytes)
+    drawn = """
+        select
+            n // 3 as shopify_inventory_item_id,
+            n % 3 as shopify_location_id,
+            n % 1000 as observed_quantity,
+            1 - n % 7 as delta,
+            n % 11 // 10 as batch
+        from range(200000) as change(n)
+        order by hash(n)
+    """
+    with duckdb.connect() as connection:
+        connection.execute(f"create temp table change as {batch.PLACED.format(changes=drawn)}", {"changes_per_line": 7})
+        files = batch.write_lines("run", "SHOP/000001/delta", "gid://shop/Run/1", tmp_path, connection)
+        placed = connection.execute(
+            "select file_name, line_number, idempotency_key::varchar, list((shopify_inventory_item_id, shopify_location_id, "
+            "observed_quantity, delta) order by line_position) from change join line using (batch, part) "
+            "group by file_name, line_number, idempotency_key, batch, part order by batch, part"
+        ).fetchall()
+    written = []
+    for file in files:
+        texts = file.path.read_text().splitlines(keepends=True)
+        assert len(texts) == file.line_count
+        assert most_bytes - 100_000 < file.path.stat().st_size <= most_bytes or file is files[-1]
+        for n, text in enumerate(texts):
+            line = json.loads(text)
+            assert json.dumps(line, separators=(",", ":"), sort_keys=True) + "\n" == text
+            assert line["input"].pop("referenceDocumentUri") == "gid://shop/Run/1"
+            changes = [
+                (
+                    int(change["inventoryItemId"].removeprefix("gid://shopify/InventoryItem/")),
+                    int(change["locationId"].removeprefix("gid://shopify/Location/")),
+                    change["changeFromQuantity"],
+                    change["delta"],
+                )
+                for change in line["input"].pop("changes")
+            ]
+            assert line["input"] == {"name": "available", "reason": "correction"}
+            written.append((file.name, n, line["idempotencyKey"], changes))
+    assert len(files) > 2
+    assert written == placed
+    assert len({key for _, _, key, _ in written}) == len(written)
+    assert sum(len(changes) for *_, changes in written) == 200_000
 
 
 def test_a_sale_between_read_and_write_is_not_overwritten_blindly(

@@ -85,9 +85,11 @@ def accept_rows(
     )
     if sum(text.path.stat().st_size for _, text in texts.values()) > LARGE_BYTES:
         keep_sides_of_joins(connection)
+    # an insert of rows that were numbered is done by one processor, a merge by all
     connection.execute(
-        f"with file_row as ({file_row}) insert into {spec.table.name} select {spec.table.column_list()} from ({spec.checked}) "
-        "where is_right and is_of_nobody is not true",
+        f"with file_row as ({file_row}) merge into {spec.table.name} using ("
+        f"select {spec.table.column_list()} from ({spec.checked}) where is_right and is_of_nobody is not true"
+        ") as row on false when not matched then insert by name",
         {"types": types},
     )
     accepted = dict(

@@ -1,13 +1,18 @@
 """The rows of files as relations of text columns, one row a record, with the physical line where each record starts."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
 
 from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.imports.text import FIELD, NO_NULL, SEPARATOR, WHOLE_LINES, Text
+
+# Rows are numbered by one processor: from twice so many on each gets a part of them.
+PART_ROWS = 250_000
 
 
 def fields_relation(texts: Mapping[int, Text], extra_fields: int) -> str:
@@ -20,22 +25,29 @@ def fields_relation(texts: Mapping[int, Text], extra_fields: int) -> str:
     typed = ", ".join(f"'{name}': 'varchar'" for name in (["number"] if text.is_copy else []) + names)
     paths, log_id = _paths(texts)
     quote = '"' if text.is_quoted else ""
-    options = f"""auto_detect = false, header = false, skip = {0 if text.is_copy else text.header_line},
-        delim = '{SEPARATOR if text.is_copy else ","}', quote = '{quote}', escape = '{quote}', nullstr = '{NO_NULL}',
-        filename = {len(texts) > 1},
+    options = f"""auto_detect = false, header = false, delim = '{SEPARATOR if text.is_copy else ","}',
+        quote = '{quote}', escape = '{quote}', nullstr = '{NO_NULL}', filename = {len(texts) > 1},
         all_varchar = true, null_padding = true, strict_mode = false, columns = {{{typed}}}"""
-    number = f"row + {text.header_line}"
-    if len(texts) > 1:
+    number, read = "number::bigint", f"from read_csv([{paths}], {options})"
+    if len(texts) > 1 and not text.is_copy:
         number = f"row - min(row) over (partition by filename) + {1 + text.header_line}"
-    if text.is_copy:
-        number = "number::bigint"
+        read = f"select *, row_number() over () as row from read_csv([{paths}], {options}, skip = {text.header_line})"
+    elif not text.is_copy:
+        number, read = "line_number", _numbered(text, options)
     return f"""
         select log_id, line_number, {", ".join(names)}
-        from (
-            select {log_id} as log_id, {number} as line_number, {", ".join(names)}
-            from (select *{"" if text.is_copy else ", row_number() over () as row"} from read_csv([{paths}], {options}))
-        )
+        from (select {log_id} as log_id, {number} as line_number, {", ".join(names)} from ({read}))
         where not (c1 is null and trim(c0, chr(32) || chr(9) || chr(13) || chr(160)) = '')"""
+
+
+def _numbered(text: Text, options: str) -> str:
+    """SQL of the lines of one file that is no copy, and `line_number`."""
+    parts = max(1, min(os.cpu_count() or 1, text.most_rows // PART_ROWS))
+    return " union all ".join(
+        f"select *, row_number() over () + {text.header_line + start} as line_number "
+        f"from (from read_csv({sql_text(str(text.path))}, {options}, skip = {text.header_line + start}) limit {end - start})"
+        for start, end in pairwise(text.most_rows * part // parts for part in range(parts + 1))
+    )
 
 
 def _paths(texts: Mapping[int, Text]) -> tuple[str, str]:
@@ -68,21 +80,19 @@ def left_over(text: Text, accepted: str, target: Path, connection: duckdb.DuckDB
     """The rows of a file whose line is not in the relation `accepted` (SQL with a column `line_number`), as a decoded copy."""
     divided = f"array_to_string({FIELDS}, '{SEPARATOR}')" if text.is_quoted else f"replace(content, ',', '{SEPARATOR}')"
     line = "content" if text.is_copy else f"line_number || '{SEPARATOR}' || {divided}"
-    number = (
-        f"split_part(content, '{SEPARATOR}', 1)::bigint"
-        if text.is_copy
-        else f"row_number() over () + {text.header_line}"
-    )
-    skip = 0 if text.is_copy else text.header_line
+    numbered = _numbered(text, WHOLE_LINES)
+    if text.is_copy:
+        numbered = f"""
+            select split_part(content, '{SEPARATOR}', 1)::bigint as line_number, content
+            from read_csv({sql_text(str(text.path))}, {WHOLE_LINES})"""
+    # in order, since all parts are put in order at once, but written one after the other
     connection.execute(
         f"""
         copy (
             select {line}
-            from (
-                select {number} as line_number, content
-                from read_csv({sql_text(str(text.path))}, {WHOLE_LINES}, skip = {skip})
-            )
+            from ({numbered})
             anti join ({accepted}) using (line_number)
+            order by line_number
         ) to {sql_text(str(target))} (format csv, header false, delimiter '{NO_NULL}', quote '', escape '')
         """
     )
