@@ -200,6 +200,29 @@ def test_lines_stand_whole_and_in_order_in_as_many_files_as_they_need(
     assert sum(len(changes) for *_, changes in written) == 200_000
 
 
+def test_lines_of_other_changes_have_other_keys(tmp_path: Path) -> None:
+    keys = []
+    # (batch, item, location): what is made once more in a run, with locations the other way round; and two batches of one delta
+    for levels in (
+        [(0, 1, 7), (0, 2, 8)],
+        [(0, 1, 8), (0, 2, 7)],
+        [(0, 1, 7), (1, 1, 8), (0, 2, 8), (1, 2, 7)],
+    ):
+        drawn = f"""
+            select item as shopify_inventory_item_id, location as shopify_location_id, 5 as observed_quantity, 1 as delta, batch
+            from (values {", ".join(map(str, levels))}) as level(batch, item, location)
+        """
+        with duckdb.connect() as connection:
+            connection.execute(
+                f"create temp table change as {batch.PLACED.format(changes=drawn)}", {"changes_per_line": 100}
+            )
+            (file,) = batch.write_lines("run", "SHOP/000001/delta", "gid://shop/Run/1", tmp_path, connection)
+        keys += [json.loads(line)["idempotencyKey"] for line in file.path.read_text().splitlines()]
+    # the same changes have the same key
+    assert keys[2] == keys[0]
+    assert len(set(keys)) == 3
+
+
 def test_a_sale_between_read_and_write_is_not_overwritten_blindly(
     stocked: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

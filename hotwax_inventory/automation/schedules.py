@@ -16,7 +16,7 @@ from hotwax_inventory.automation.jobs import (
     WEBHOOK_SUBSCRIPTION,
     WORKLIST,
 )
-from hotwax_inventory.resources import Warehouse, WarehouseBusy
+from hotwax_inventory.resources import Warehouse, WarehouseBusy, scalar
 from hotwax_inventory.retention import clean_up
 
 # Kits are computed by whatever moves stock or changes a list; what has moved since belongs to a run that has died.
@@ -46,7 +46,7 @@ def process_bulk_imported_files_every_5_minutes(
     try:
         with warehouse.transaction() as connection:
             values = {"has_kits": settings.kits_from_components()}
-            (waits,) = connection.execute(WAITING, values).fetchall()[0]
+            waits = scalar(connection, WAITING, values)
     except WarehouseBusy:
         waits = True  # a run of its own has the time to wait
     if not waits:

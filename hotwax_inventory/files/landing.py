@@ -18,7 +18,7 @@ from hotwax_inventory.files.looking import Source, look_at
 from hotwax_inventory.files.names import effective_at
 from hotwax_inventory.files.registering import Landed, archive, note_archived, register
 from hotwax_inventory.files.sources import Feed
-from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk
+from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, scalar
 from hotwax_inventory.sftp import RemoteFile, SftpSession
 from hotwax_inventory.sftp_errors import DiskRefused, FileChanged, SftpRefused
 
@@ -82,7 +82,7 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
 def has_reference(warehouse: Warehouse) -> bool:
     """Whether there are products and facilities for rows to name. Raises WarehouseBusy."""
     with warehouse.transaction() as connection:
-        return connection.execute("select exists (from product) and exists (from facility)").fetchall()[0][0]
+        return scalar(connection, "select exists (from product) and exists (from facility)")
 
 
 def _fetched(

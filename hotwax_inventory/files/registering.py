@@ -10,7 +10,7 @@ from hotwax_inventory import settings
 from hotwax_inventory.files.looking import Source
 from hotwax_inventory.files.names import FIRST_REFUSED_OF, IS_OF, IS_REFUSED, LAST_REFUSED_OF, MOST_AHEAD
 from hotwax_inventory.files.sources import Feed
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, scalar
 from hotwax_inventory.sftp import RemoteFile, SftpSession
 from hotwax_inventory.sftp_errors import SftpRefused
 
@@ -216,7 +216,7 @@ def register(
         return []
     home = settings.home()
     with warehouse.transaction() as connection:
-        before = connection.execute("select coalesce(max(log_id), 0) from data_manager_log").fetchall()[0][0]
+        before = scalar(connection, "select coalesce(max(log_id), 0) from data_manager_log")
         connection.execute(
             REGISTER,
             {

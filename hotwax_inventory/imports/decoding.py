@@ -13,6 +13,7 @@ import duckdb
 
 from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.imports.text import NEWLINE, NO_NULL, SEPARATOR, BadFile, JsonRecords, Text, header_of
+from hotwax_inventory.resources import scalar
 
 BLOCK_BYTES = 1 << 23
 # A gzip file may grow to a hundred times its size, a small one to more; JSON that repeats itself does.
@@ -42,7 +43,8 @@ def json_text(
     )
     target = scratch / f"{source.stem}.decoded"
     try:
-        rows = connection.execute(
+        rows = scalar(
+            connection,
             f"""
             copy (
                 with element as (
@@ -54,8 +56,8 @@ def json_text(
                 from record as r ({", ".join([*names, "record", "place"])})
                 order by place
             ) to {sql_text(str(target))} (format csv, header false, delimiter '{NO_NULL}', quote '', escape '')
-            """
-        ).fetchall()[0][0]
+            """,
+        )
     except duckdb.InvalidInputException as error:
         if "maximum_object_size" in str(error):
             raise BadFile(

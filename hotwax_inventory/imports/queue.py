@@ -26,7 +26,7 @@ from hotwax_inventory.imports.declaration import Import, ImportFiles
 from hotwax_inventory.imports.reading import read_text
 from hotwax_inventory.imports.text import UNREADABLE, BadFile, Text, normalised
 from hotwax_inventory.progress import Progress, Seconds
-from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, transaction
+from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, scalar, transaction
 
 # Small files share a transaction, since each one costs more than their rows.
 BATCH_FILES = 200
@@ -66,7 +66,7 @@ def run_import(
     if held:
         with warehouse.transaction() as connection:
             values = {"config_id": source.config_id, "paths": list(held), "run_id": run_id}
-            (released,) = connection.execute(RELEASE, values).fetchall()[0]
+            released = scalar(connection, RELEASE, values)
         if released < len(held):
             log.warning(
                 "A newer reset has come in the meantime: what was held before it is cancelled, and was not approved."

@@ -18,7 +18,7 @@ from hotwax_inventory.imports.reading import read_text
 from hotwax_inventory.imports.rows import fields_relation
 from hotwax_inventory.imports.shop_products import AT_FACILITIES, ITEMS_MOVED, match_products
 from hotwax_inventory.imports.text import BadFile, Text
-from hotwax_inventory.resources import Warehouse, require_free_disk
+from hotwax_inventory.resources import Warehouse, require_free_disk, scalar
 
 # How yes and no are written; the numbers understand all of these.
 FLAGS = ("y", "yes", "true", "1", "n", "no", "false", "0")
@@ -349,7 +349,7 @@ def reference(
         connection.execute(FORGOTTEN)
         # which products are kits, and at which facilities stock counts, may be otherwise now
         connection.execute("update sequence set kits_upto = 0")
-        counts = {name: connection.execute(f"select count(*) from {name}").fetchall()[0][0] for name in ASSETS}
+        counts = {name: scalar(connection, f"select count(*) from {name}") for name in ASSETS}
         shops = connection.execute("select shop_id, inventory_master from shopify_shop order by shop_id").fetchall()
     context.instance.add_dynamic_partitions("shop", [shop_id for shop_id, _ in shops])
     of_shops = {"inventory_master": dg.MetadataValue.json(dict(shops)), "files_state": state}

@@ -15,7 +15,7 @@ from hotwax_inventory import settings, shopify_documents, tables
 from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.imports.shops import SHOPS, find_shop, shop_of
 from hotwax_inventory.progress import Progress, Seconds
-from hotwax_inventory.resources import Shopify, Warehouse, keep_sides_of_joins, require_free_disk
+from hotwax_inventory.resources import Shopify, Warehouse, keep_sides_of_joins, require_free_disk, scalar
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
 READ_ATTEMPTS = 3
@@ -271,7 +271,7 @@ def load_levels(
     if operation.object_count:
         connection.execute(LOAD_ITEMS.format(lines=sql_text(str(lines))), values)
         connection.execute(LOAD_LEVELS.format(lines=sql_text(str(lines))), values)
-        repeated = connection.execute(REPEATED, values).fetchall()[0][0]
+        repeated = scalar(connection, REPEATED, values)
         if repeated:
             raise WrongLines(f"{repeated:,} items or levels stand in it twice")
     items, levels = connection.execute(

@@ -15,7 +15,7 @@ from hotwax_inventory.files import inbox
 from hotwax_inventory.imports.shopify_levels import Read, last_read
 from hotwax_inventory.imports.shops import SHOPS, Shop, find_shop, shop_of
 from hotwax_inventory.markdown import markdown_table
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, scalar
 from hotwax_inventory.run_config import HotwaxConfig
 
 CONFIG_ID = "SYNC_SHOPIFY_INV"
@@ -163,7 +163,7 @@ def register_read(
     ).fetchall()
     if known:
         return known[0][0], {}
-    log_id = connection.execute("select coalesce(max(log_id), 0) + 1 from data_manager_log").fetchall()[0][0]
+    log_id = scalar(connection, "select coalesce(max(log_id), 0) + 1 from data_manager_log")
     skipped: dict[str, int] = {}
     if shop.inventory_master == "shopify":
         skipped = _accept(shop.shop_id, read, config, log_id, connection)
@@ -193,16 +193,14 @@ def _accept(
 ) -> dict[str, int]:
     """Make the levels of the snapshot rows; those skipped by reason, which are not looked for when there are none."""
     connection.execute("set preserve_insertion_order = false")
-    since = connection.execute(SINCE, {"config_id": CONFIG_ID, "shop_id": shop_id}).fetchall()[0][0]
+    since = scalar(connection, SINCE, {"config_id": CONFIG_ID, "shop_id": shop_id})
     values: dict[str, Any] = {"shop_id": shop_id, "kits_are_derived": settings.kits_from_components()}
     is_unchanged = "false"
     if not config.include_all:
         values |= {"since": since, "of_shopify": [CONFIG_ID, inbox.CONFIG_ID]}
         is_unchanged = IS_UNCHANGED
     connection.execute(ACCEPTED.format(is_unchanged=is_unchanged), values | {"log_id": log_id})
-    rows = connection.execute(
-        "select count(*) from shopify_inventory_reset where log_id = $log_id", {"log_id": log_id}
-    ).fetchall()[0][0]
+    rows = scalar(connection, "select count(*) from shopify_inventory_reset where log_id = $log_id", {"log_id": log_id})
     return (
         {}
         if rows == read.level_count

@@ -11,7 +11,7 @@ from hotwax_inventory.imports.accepting import Imported
 from hotwax_inventory.imports.declaration import Import, ImportFiles
 from hotwax_inventory.imports.queue import FeedRun, run_import
 from hotwax_inventory.markdown import MOST_CHARACTERS, MOST_LINES, markdown_table
-from hotwax_inventory.resources import Sftp, Warehouse
+from hotwax_inventory.resources import Sftp, Warehouse, scalar
 from hotwax_inventory.tables import Table
 
 MOST_EXAMPLES = 3
@@ -61,7 +61,7 @@ def result(done: FeedRun, asset: str, table: Table, warehouse: Warehouse) -> dg.
     """Metadata (files with counts, the first refused rows) and the checks of one import run."""
     imported = done.imported
     with warehouse.transaction() as connection:
-        row_count = connection.execute(f"select count(*) from {table.name}").fetchall()[0][0]
+        row_count = scalar(connection, f"select count(*) from {table.name}")
         refused = connection.execute(
             "select l.file_name, e.line_number, e.column_name, e.reason, e.raw_row "
             "from data_manager_error as e join data_manager_log as l using (log_id) "
@@ -130,7 +130,7 @@ order by config_id, status_id
 
 def files_of_the_last_day(connection: duckdb.DuckDBPyConnection) -> dict[str, dg.MetadataValue | int]:
     """Metadata of `data_manager_log`: how many files there have been, and what became of the last day's."""
-    (files,) = connection.execute("select count(*) from data_manager_log").fetchall()[0]
+    files = scalar(connection, "select count(*) from data_manager_log")
     counts = connection.execute(LAST_DAY_COUNTS).fetchall()
     rows = connection.execute(LAST_DAY).fetchall()
     names = ("file", "config", "status", "rows", "refused", "ignored", "message")
@@ -154,7 +154,7 @@ def files_table(imported: Sequence[Imported]) -> dg.MarkdownMetadataValue:
 def row_count(spec: Import, warehouse: Warehouse) -> int:
     """How many accepted rows of the kind there are."""
     with warehouse.transaction() as connection:
-        return connection.execute(f"select count(*) from {spec.table.name}").fetchall()[0][0]
+        return scalar(connection, f"select count(*) from {spec.table.name}")
 
 
 def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) -> list[dg.AssetCheckResult]:

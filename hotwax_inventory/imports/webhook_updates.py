@@ -15,7 +15,7 @@ from hotwax_inventory.files.names import MOST_AHEAD
 from hotwax_inventory.imports.identify import MOMENT, MOST_UNITS, UNITS
 from hotwax_inventory.imports.reference import stated_shops
 from hotwax_inventory.markdown import MOST_LINES, markdown_table
-from hotwax_inventory.resources import Warehouse, require_free_disk
+from hotwax_inventory.resources import Warehouse, require_free_disk, scalar
 
 CHECK = dg.AssetCheckSpec("rows_accepted", asset="shopify_webhook_update", description="No update was refused.")
 
@@ -329,7 +329,7 @@ def import_batch(batch: inbox.Batch, run_id: str, connection: duckdb.DuckDBPyCon
 
     Raises NoReference where the receiver knows a shop that is not loaded yet; BadReference."""
     connection.execute(ARRIVED, {"landed": str(batch.landed)})
-    if connection.execute("select count(*) from arrived").fetchall() == [(0,)]:
+    if scalar(connection, "select count(*) from arrived") == 0:
         return None
     unknown = {shop_id for (shop_id,) in connection.execute(UNKNOWN_SHOPS).fetchall()}
     if not_loaded := unknown and unknown & stated_shops(connection):
@@ -337,14 +337,14 @@ def import_batch(batch: inbox.Batch, run_id: str, connection: duckdb.DuckDBPyCon
             f"There are webhooks of shop {', '.join(sorted(not_loaded))}, which is in shopify_shop.csv and not loaded yet. "
             "They stay in the inbox. Run load_reference, then this again."
         )
-    log_id = connection.execute("select coalesce(max(log_id), 0) + 1 from data_manager_log").fetchall()[0][0]
+    log_id = scalar(connection, "select coalesce(max(log_id), 0) + 1 from data_manager_log")
     connection.execute(JUDGED)
     connection.execute(WRITTEN)
     connection.execute(ECHOED)
     connection.execute(DECIDED, {"log_id": log_id, "kits_are_derived": settings.kits_from_components()})
     connection.execute(REFUSED)
     connection.execute(NO_ECHO, {"log_id": log_id})
-    if connection.execute("select count(*) from no_echo").fetchall() != [(0,)]:
+    if scalar(connection, "select count(*) from no_echo") != 0:
         connection.execute(REJUDGED[0])
         connection.execute(REJUDGED[1], {"log_id": log_id})
     connection.execute(
@@ -390,7 +390,7 @@ def shopify_webhook_update(context: dg.AssetExecutionContext, warehouse: Warehou
         log_ids += [] if log_id is None else [log_id]
     inbox.remove_leftovers()
     with warehouse.transaction() as connection:
-        rows = connection.execute("select count(*) from shopify_webhook_update").fetchall()[0][0]
+        rows = scalar(connection, "select count(*) from shopify_webhook_update")
         counts = dict(connection.execute(BY_DISPOSITION, {"log_ids": log_ids}).fetchall())
         refused = connection.execute(
             "select column_name, reason, raw_row from data_manager_error where log_id in (select unnest($log_ids)) "

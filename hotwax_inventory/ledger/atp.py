@@ -9,7 +9,7 @@ import duckdb
 
 from hotwax_inventory import tables
 from hotwax_inventory.imports import summary
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, scalar
 
 FACILITY_ATP = """
 create or replace {temporary} view facility_atp as
@@ -157,7 +157,7 @@ def atp(
     """Define what each facility and each channel may promise; both, whichever was asked for."""
     with warehouse.transaction() as connection:
         create_views(connection)
-        (facility_count,) = connection.execute(FACILITY_ROWS).fetchall()[0]
+        facility_count = scalar(connection, FACILITY_ROWS)
     made = (
         dg.MaterializeResult("facility_atp", {"dagster/row_count": facility_count}),
         dg.MaterializeResult("online_atp"),

@@ -17,7 +17,7 @@ from hotwax_inventory.ledger import resets
 from hotwax_inventory.ledger.fold import apply_events
 from hotwax_inventory.markdown import markdown_table
 from hotwax_inventory.progress import Progress, Seconds
-from hotwax_inventory.resources import Warehouse, require_free_disk, transaction
+from hotwax_inventory.resources import Warehouse, require_free_disk, scalar, transaction
 
 # Files are posted together up to this many rows; a reset of as many is posted by itself.
 BATCH_ROWS = 200_000
@@ -140,14 +140,15 @@ select exists (
 
 
 def _waiting(connection: duckdb.DuckDBPyConnection) -> list[Waiting]:
-    if connection.execute("select count(*) from data_manager_log where status_id = 'imported'").fetchall() == [(0,)]:
+    if scalar(connection, "select count(*) from data_manager_log where status_id = 'imported'") == 0:
         return []
     percent, reserved = settings.reset_max_zeroed_percent(), 0
-    if connection.execute(HAND_COUNTED).fetchall() == [(True,)]:
+    if scalar(connection, HAND_COUNTED):
         # on hand, a number as low as what is reserved somewhere may leave nothing to promise
-        (reserved,) = connection.execute(
-            "select greatest(0, max(quantity_on_hand_total - available_to_promise_total)) from inventory_item"
-        ).fetchall()[0]
+        reserved = scalar(
+            connection,
+            "select greatest(0, max(quantity_on_hand_total - available_to_promise_total)) from inventory_item",
+        )
     found = connection.execute(
         WAITING, {"fewest": resets.FEWEST_STOCKED_KEYS, "percent": percent, "reserved": reserved}
     ).fetchall()
@@ -275,7 +276,7 @@ def _remove_old_rows(connection: duckdb.DuckDBPyConnection) -> None:
             "remembered_days": inbox.REMEMBERED_DAYS,
         },
     )
-    if connection.execute("select count(*) from old").fetchall() != [(0,)]:
+    if scalar(connection, "select count(*) from old") != 0:
         for table in (*resets.TABLES, "shopify_webhook_update"):
             connection.execute(
                 f"delete from {table} as r where log_id in (select log_id from old) and not exists ("

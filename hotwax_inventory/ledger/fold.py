@@ -10,6 +10,7 @@ import duckdb
 
 from hotwax_inventory.ledger.path import POSITION
 from hotwax_inventory.ledger.refold import refold
+from hotwax_inventory.resources import scalar
 
 # `event` has one row for each row of the files being posted. on_hand and promise are what the row adds to each counter, as it is
 # stated; null in a reset.
@@ -224,10 +225,10 @@ def apply_events(arrived: str, connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(ORDERED)
     connection.execute(MET)
     connection.execute(IN_ORDER)
-    if connection.execute("select bool_or(is_doubtful) from outcome").fetchall() == [(True,)]:
+    if scalar(connection, "select bool_or(is_doubtful) from outcome"):
         for statement in DOUBTFUL:
             connection.execute(statement)
-    if connection.execute("select bool_or(is_late or is_doubtful) from met").fetchall() == [(True,)]:
+    if scalar(connection, "select bool_or(is_late or is_doubtful) from met"):
         refold(connection)
     connection.execute(ENTER)
     connection.execute(MERGE)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.shop_products import ITEMS_MOVED
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, scalar
 from hotwax_inventory.run_config import HotwaxConfig
 
 KITS = "select product_id from product where product_type_id = 'MARKETING_PKG_PICK'"
@@ -140,7 +140,7 @@ def compute_kits(connection: duckdb.DuckDBPyConnection, *, include_all: bool) ->
         connection.execute("update sequence set kits_upto = 0, last_value = last_value + 1")
         return 0
     connection.execute(ALL_KITS if include_all else MOVED_KITS)
-    affected = connection.execute("select count(*) from affected").fetchall()[0][0]
+    affected = scalar(connection, "select count(*) from affected")
     if affected:
         for statement in (MADE, BEREFT, MERGE, GONE, "drop table made"):
             connection.execute(statement)
@@ -159,5 +159,5 @@ def kit_inventory(config: KitInventorySetup, warehouse: Warehouse) -> dg.Materia
     """How many of one kit the components at one facility make."""
     with warehouse.transaction() as connection:
         affected = compute_kits(connection, include_all=config.include_all)
-        rows = connection.execute("select count(*) from kit_inventory").fetchall()[0][0]
+        rows = scalar(connection, "select count(*) from kit_inventory")
     return dg.MaterializeResult(metadata={"dagster/row_count": rows, "kits_computed": affected})

@@ -19,7 +19,7 @@ from hotwax_inventory import settings, tables
 from hotwax_inventory.imports.restock import FIRST_YEAR, LAST_YEAR
 from hotwax_inventory.ledger.fold import apply_events
 from hotwax_inventory.markdown import MOST_LINES, markdown_table
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, scalar
 from hotwax_inventory.run_config import HotwaxConfig, choice
 
 LONGEST_SLEEP_SECONDS = 1.0
@@ -188,7 +188,7 @@ def receive(
     connection.execute(
         RECEIVED, {"shipment_ids": shipment_ids, "received_at": received_at, "most": limit or 2_000_000_000}
     )
-    items = connection.execute("select count(*) from received").fetchall()[0][0]
+    items = scalar(connection, "select count(*) from received")
     if items:
         apply_events(EVENTS, connection)
         connection.execute(f"insert into shipment_receipt select {tables.SHIPMENT_RECEIPT.column_list()} from received")
@@ -240,9 +240,11 @@ def _set_destination(shipment_id: str, facility_id: str, connection: duckdb.Duck
         "where shipment_id = $shipment_id",
         {"facility_id": known[0][0], "shipment_id": shipment_id},
     )
-    (destination,) = connection.execute(
-        "select destination_facility_id from shipment where shipment_id = $shipment_id", {"shipment_id": shipment_id}
-    ).fetchall()[0]
+    destination = scalar(
+        connection,
+        "select destination_facility_id from shipment where shipment_id = $shipment_id",
+        {"shipment_id": shipment_id},
+    )
     if destination != known[0][0]:
         dg.get_dagster_logger().warning(f"Shipment {shipment_id} names {destination}, and is received there.")
 
@@ -358,7 +360,7 @@ def shipment_receipt(
     else:
         items = _receive_due(config, context.run, receiver, warehouse)
     with warehouse.transaction() as connection:
-        rows = connection.execute("select count(*) from shipment_receipt").fetchall()[0][0]
+        rows = scalar(connection, "select count(*) from shipment_receipt")
         waiting = connection.execute(WAITING).fetchall()
     metadata: dict[str, dg.MetadataValue | int | str] = {
         "dagster/row_count": rows,

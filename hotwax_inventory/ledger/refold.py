@@ -9,6 +9,7 @@ a late event is summed up backwards in the same way; only where that may go belo
 import duckdb
 
 from hotwax_inventory.ledger.path import lay_paths
+from hotwax_inventory.resources import scalar
 
 # Folding row by row takes a list of all that is newer for each late event; of their elements so many are in memory at a time.
 MOST_ELEMENTS = 1_000_000
@@ -233,7 +234,7 @@ def refold(connection: duckdb.DuckDBPyConnection) -> None:
     lay_paths(connection)
     for statement in (FOLDED_TABLE, STRETCHES, BOUNDED, FOLDED, *ROUGH):
         connection.execute(statement)
-    if connection.execute("select count(*) from rough").fetchall() != [(0,)]:
+    if scalar(connection, "select count(*) from rough") != 0:
         _refold_rough(connection)
     connection.execute(OUTCOME)
     for table in ("refolded", "path", "total", "step", "bounded", "folded", "rough"):
@@ -243,7 +244,7 @@ def refold(connection: duckdb.DuckDBPyConnection) -> None:
 def _refold_rough(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(STEPS)
     connection.execute(BOUNDED)
-    while connection.execute("select bool_or(is_too_much) from bounded").fetchall() == [(True,)]:
+    while scalar(connection, "select bool_or(is_too_much) from bounded"):
         connection.execute(LEFT_OUT)
         connection.execute(BOUNDED)
     connection.execute(FOLDED)

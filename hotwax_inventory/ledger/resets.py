@@ -7,6 +7,7 @@ from hotwax_inventory import settings, tables
 from hotwax_inventory.files.names import IS_OF
 from hotwax_inventory.imports import shopify_reset
 from hotwax_inventory.imports.shopify_levels import DIFFERENT_PLACES, PLACES
+from hotwax_inventory.resources import scalar
 
 # From so many of all keys on, one in five, writing the whole state anew is cheaper than merging into it.
 REBUILD_ONE_IN = 5
@@ -133,7 +134,7 @@ def held(log_id: int, connection: duckdb.DuckDBPyConnection) -> bool:
 
 def cancel_held(newer: str, connection: duckdb.DuckDBPyConnection) -> None:
     """Cancel the held resets all of whose facilities one of `newer`, posted files, has named since."""
-    if connection.execute("select exists (from data_manager_log where status_id = 'held')").fetchall() == [(True,)]:
+    if scalar(connection, "select exists (from data_manager_log where status_id = 'held')"):
         connection.execute(CANCELLED.format(newer=newer))
 
 
@@ -359,4 +360,4 @@ def post_by_joins(rows: int, connection: duckdb.DuckDBPyConnection) -> bool:
         connection.execute(MERGE)
     connection.execute(NOTE_REPEATED.format(keys=MANY_REPEATED))
     connection.execute("drop table repeated")
-    return connection.execute("select count(*) from late_key").fetchall() != [(0,)]
+    return scalar(connection, "select count(*) from late_key") != 0

@@ -4,6 +4,8 @@ from typing import Any
 
 import duckdb
 
+from hotwax_inventory.resources import scalar
+
 # A weighted sum of all keys: where one of them does not add up it differs but by a chance of one in two thousand million, and it
 # costs a tenth of adding up each key.
 WEIGHT = "(hash(product_id, facility_id) & 2147483647)::hugeint"
@@ -47,6 +49,6 @@ limit 20
 
 def offenders(connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
     """Up to twenty keys that do not add up: product, facility, QOH and its sum, ATP and its sum."""
-    if connection.execute(ADDS_UP).fetchall() == [(True,)]:
+    if scalar(connection, ADDS_UP):
         return []
     return connection.execute(OFFENDERS).fetchall()

@@ -91,14 +91,15 @@ CHANGE = """concat(
 CHANGE_END = '"}'
 LINE_END = '],"name":"available","reason":"correction","referenceDocumentUri":"%s"}}\n'
 
-# Lines in (batch, item, location) order; a file ends with the line that reaches $file_bytes.
+# Lines in (batch, item, location) order; a file ends with the line that reaches $file_bytes. Keys are of hashes of texts: of several
+# numbers, DuckDB's hash adds the last one in plainly, and two changes that swap it would look like what they were.
 LINES = f"""
 create or replace temp table line as
 with gathered as (
     select
         batch,
         part,
-        bit_xor(hash(line_position, observed_quantity, delta, shopify_inventory_item_id, shopify_location_id)) as changes,
+        bit_xor(hash({CHANGE})) as changes,
         $line_bytes + sum(strlen({CHANGE}) + strlen(',{CHANGE_END}')) as bytes
     from change
     group by batch, part
@@ -107,7 +108,7 @@ filed as (
     select
         batch,
         part,
-        md5($namespace || chr(10) || part || chr(10) || changes)::uuid as idempotency_key,
+        md5(concat_ws(chr(10), $namespace, batch, part, changes))::uuid as idempotency_key,
         (sum(bytes) over (order by batch, part rows unbounded preceding) - bytes) // $file_bytes as file_number
     from gathered
 )

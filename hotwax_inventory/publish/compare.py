@@ -19,6 +19,7 @@ from hotwax_inventory.publish.moved import (
     since_seq,
 )
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations, widen
+from hotwax_inventory.resources import scalar
 from hotwax_inventory.shopify import ShopifyClient
 
 # (level, item, location)
@@ -177,7 +178,7 @@ def levels_to_read(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection
     last_read(scope.shop.shop_id, connection)
     if job != RESTOCK:
         note_memberships(scope.shop.shop_id, now, connection)
-    (upto_seq,) = connection.execute("select last_value from sequence").fetchall()[0]
+    upto_seq = scalar(connection, "select last_value from sequence")
     values = {"shop_id": scope.shop.shop_id}
     if job == HARD_SYNC:
         return ToRead(connection.execute(TOUCHED_SINCE, values).fetchall(), upto_seq, now)
@@ -231,7 +232,7 @@ def make_delta(
         narrow_to_read(shop_id, connection)
     elif is_recent:
         narrow_to_moved(shop_id, job, since, connection)
-    (last_value,) = connection.execute("select last_value from sequence").fetchall()[0]
+    last_value = scalar(connection, "select last_value from sequence")
     compare_levels(scope, since, IS_NEWS, connection)
     connection.execute(CHANGE, {"shop_id": shop_id, "changes_per_line": scope.publication.changes_per_line})
     connection.execute("set preserve_insertion_order = true")  # from here on lines have numbers

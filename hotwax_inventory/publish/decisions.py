@@ -13,6 +13,7 @@ from hotwax_inventory.publish.batch import (
 )
 from hotwax_inventory.publish.manifest import register_files, sync_folder, write_lines
 from hotwax_inventory.publish.target import MOST_UNITS, TARGET, Scope, choose_locations, narrow
+from hotwax_inventory.resources import scalar
 from hotwax_inventory.shopify import MAX_CHANGES
 
 # How often a change is decided anew before it is contested.
@@ -225,4 +226,4 @@ def decide(
     files = write_lines(sync_run_id, run_id, prefix, connection)
     register_files(sync_run_id, files, connection)
     connection.execute(REPLANNED, values)
-    return files, connection.execute("select count(*) from change").fetchall()[0][0]
+    return files, scalar(connection, "select count(*) from change")

@@ -11,6 +11,7 @@ import duckdb
 from hotwax_inventory import settings
 from hotwax_inventory.ledger.sums import offenders
 from hotwax_inventory.publish.manifest import HARD_SYNC, Delta
+from hotwax_inventory.resources import scalar
 from hotwax_inventory.shopify import ShopifyClient, ShopifyRefused, WrongVersion
 
 # Below so many levels a large share is nothing unusual.
@@ -142,7 +143,7 @@ def percents(delta: Delta) -> dict[str, float]:
 
 def whole_alarms(shop_id: str, object_count: int, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """What is missing of the bulk read that a delta is about to compare with, with a sentence."""
-    loaded = connection.execute(LOADED, {"shop_id": shop_id}).fetchall()[0][0]
+    loaded = scalar(connection, LOADED, {"shop_id": shop_id})
     if loaded == object_count:
         return {}
     return {

@@ -15,6 +15,7 @@ from hotwax_inventory.imports.shops import Shop, find_shop
 from hotwax_inventory.publish import batch
 from hotwax_inventory.publish.batch import DeltaFile
 from hotwax_inventory.publish.target import Publication, Scope
+from hotwax_inventory.resources import scalar
 
 HARD_SYNC, RECENT, RESTOCK = "hard_sync", "upload_recent_inventory_changes", "schedule_restock"
 
@@ -162,10 +163,11 @@ def sync_folder(shop_id: str, sync_run_id: int) -> str:
 
 def newest_scope(shop: Shop, connection: duckdb.DuckDBPyConnection) -> Scope:
     """What is published to the shop: by the parameters of its newest sync, or by those that a sync has without any."""
-    (newest,) = connection.execute(
+    newest = scalar(
+        connection,
         "select max(sync_run_id) from sync_run where shop_id = $shop_id and status_id <> 'planned' and job <> $restock",
         {"shop_id": shop.shop_id, "restock": RESTOCK},
-    ).fetchall()[0]
+    )
     return Scope(shop, Publication.model_validate({})) if newest is None else scope_of(newest, connection)
 
 

@@ -10,6 +10,7 @@ import duckdb
 from hotwax_inventory.imports.shop_products import AT_FACILITIES, ITEMS_MOVED
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, RESTOCK
 from hotwax_inventory.publish.target import RecentPublication, Scope, narrow, widen
+from hotwax_inventory.resources import scalar
 
 # Whose watermarks count for a job.
 MARKED_BY = {HARD_SYNC: [HARD_SYNC], RECENT: [HARD_SYNC, RECENT], RESTOCK: [HARD_SYNC, RECENT, RESTOCK]}
@@ -150,7 +151,7 @@ def note_memberships(shop_id: str, now: datetime, connection: duckdb.DuckDBPyCon
     """Let what is at facilities count as moved whose membership of a group has begun or ended by the clock alone. A delta that is
     observed at `now` or later marks that it was."""
     values = {"shop_id": shop_id, "now": now}
-    if connection.execute(f"select exists ({BEGUN_OR_ENDED})", values).fetchall()[0][0]:
+    if scalar(connection, f"select exists ({BEGUN_OR_ENDED})", values):
         connection.execute(MEMBERSHIPS_MOVED, values)
         connection.execute("update sequence set last_value = last_value + 1")
 
@@ -160,7 +161,8 @@ def since_seq(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> 
     publication = scope.publication
     if publication.include_all:
         return -1
-    return connection.execute(
+    return scalar(
+        connection,
         SINCE,
         {
             "shop_id": scope.shop.shop_id,
@@ -170,7 +172,7 @@ def since_seq(scope: Scope, job: str, connection: duckdb.DuckDBPyConnection) -> 
             "use_valid_atp": publication.use_valid_atp,
             "buffer_minutes": publication.buffer_minutes if isinstance(publication, RecentPublication) else 0,
         },
-    ).fetchall()[0][0]
+    )
 
 
 def narrow_to_moved(shop_id: str, job: str, since: int, connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
@@ -183,10 +185,8 @@ def narrow_to_moved(shop_id: str, job: str, since: int, connection: duckdb.DuckD
     else:
         connection.execute(MOVED_ANYWHERE, values)
         connection.execute(MOVED, {"shop_id": shop_id})
-        (not_matched,) = connection.execute(
-            "select (select count(*) from moved_anywhere) - (select count(*) from moved)"
-        ).fetchall()[0]
-    (count,) = connection.execute("select count(*) from moved").fetchall()[0]
+        not_matched = scalar(connection, "select (select count(*) from moved_anywhere) - (select count(*) from moved)")
+    count = scalar(connection, "select count(*) from moved")
     _narrow_shop(shop_id, LEVELS_NARROWED, connection)
     return count, not_matched
 

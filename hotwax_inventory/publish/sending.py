@@ -13,7 +13,7 @@ import duckdb
 from hotwax_inventory import settings, shopify_documents
 from hotwax_inventory.progress import Progress
 from hotwax_inventory.publish.batch import OPEN_OUTCOMES, LineOutcome, classify, results
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, scalar
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
 OPERATIONS_AT_ONCE = 5
@@ -147,10 +147,11 @@ class Sender:
 
     def _line_count(self, name: str) -> int:
         with self._warehouse.transaction() as connection:
-            return connection.execute(
+            return scalar(
+                connection,
                 "select line_count from sync_file where sync_run_id = $id and file_name = $name",
                 {"id": self._sync_run_id, "name": name},
-            ).fetchall()[0][0]
+            )
 
     def _begin(self, names: Sequence[str]) -> None:
         with self._warehouse.transaction() as connection:

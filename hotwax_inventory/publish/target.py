@@ -11,6 +11,7 @@ from hotwax_inventory import settings
 from hotwax_inventory.imports.shops import Shop
 from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.ledger.kits import KITS
+from hotwax_inventory.resources import scalar
 from hotwax_inventory.run_config import HotwaxConfig, choice
 from hotwax_inventory.settings import LONGEST
 from hotwax_inventory.shopify import MAX_CHANGES
@@ -250,9 +251,7 @@ def choose_locations(scope: Scope, connection: duckdb.DuckDBPyConnection) -> Non
             "mode": scope.shop.facility_group_mode,
         },
     )
-    has_aggregate = connection.execute("select count(*) from published_location where facility_id = '_NA_'").fetchall()[
-        0
-    ][0]
+    has_aggregate = scalar(connection, "select count(*) from published_location where facility_id = '_NA_'")
     if has_aggregate:
         _require_group("facility_group_id", scope.publication.facility_group_id, connection)
 

@@ -10,6 +10,7 @@ from hotwax_inventory.publish.batch import load_shown
 from hotwax_inventory.publish.compare import compare_levels
 from hotwax_inventory.publish.target import TARGET, Scope, narrow
 from hotwax_inventory.reconcile.verification import CAUSE
+from hotwax_inventory.resources import scalar
 
 # A change counts as later than the read when its delta compares with it, or when it was decided after the read was asked for:
 # by our own clock, as Shopify's has whole seconds.
@@ -139,7 +140,7 @@ def report_drift(scope: Scope, connection: duckdb.DuckDBPyConnection) -> int:
     connection.execute(WRITTEN, shop)
     load_shown("live", [], {}, connection)
     compare_levels(scope, -1, IS_CANDIDATE, connection)
-    (compared,) = connection.execute("select coalesce(sum(levels), 0)::bigint from compared").fetchall()[0]
+    compared = scalar(connection, "select coalesce(sum(levels), 0)::bigint from compared")
     connection.execute(CANDIDATE, shop)
     connection.execute(SENT, shop | {"is_from_published": scope.is_from_published})
     connection.execute("create or replace temp table moved as select distinct product_id from candidate")

@@ -14,7 +14,7 @@ from hotwax_inventory.markdown import MOST_LINES, markdown_table
 from hotwax_inventory.progress import Seconds
 from hotwax_inventory.publish.batch import load_shown
 from hotwax_inventory.publish.upload import own_runs, require_confirmed
-from hotwax_inventory.resources import Shopify, Warehouse
+from hotwax_inventory.resources import Shopify, Warehouse, scalar
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient
 
 # What this run has sent, or the run that it retries, resumed deltas included; materialised alone, what was sent last.
@@ -116,7 +116,7 @@ def sync_verification(
     with warehouse.transaction() as connection:
         shop = find_shop(shop_of(context), connection)
         connection.execute(TOUCHED, values)
-        (touched,) = connection.execute("select count(*) from touched").fetchall()[0]
+        touched = scalar(connection, "select count(*) from touched")
         levels = connection.execute(LEVELS).fetchall() if touched <= MOST_ASKED_FOR else []
     different: list[tuple[Any, ...]] = []
     if touched:
