@@ -91,8 +91,8 @@ CHANGE = """concat(
 CHANGE_END = '"}'
 LINE_END = '],"name":"available","reason":"correction","referenceDocumentUri":"%s"}}\n'
 
-# Lines in (batch, item, location) order; a file ends with the line that reaches $file_bytes. Keys are of hashes of texts: of several
-# numbers, DuckDB's hash adds the last one in plainly, and two changes that swap it would look like what they were.
+# Lines in (batch, item, location) order; a file ends with the line that reaches $file_bytes. Keys are of hashes of texts: that of
+# several numbers is linear in the last one, so that two changes that swap it would look like what they were.
 LINES = f"""
 create or replace temp table line as
 with gathered as (
