@@ -30,10 +30,13 @@ if importlib.util.find_spec("pandas") is None:
 MEMORY_LIMIT = "500MB"
 # What work gets that has not had enough: to need more than usual is better than not to be done.
 MORE_MEMORY = "1200MB"
+# Each processor at work takes its part of the memory, whatever the work is: with 32 of them ten million rows find too little.
+THREADS = min(4, os.cpu_count() or 1)
 # What stands twice in a query is cheaper computed twice than kept, where it is as large as a table.
 NOT_OPTIMIZED = "common_subplan"
 ENGINE: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": MEMORY_LIMIT,
+    "threads": THREADS,
     # the newest layout of the file is smaller and faster to write; duckdb is pinned, so nobody older has to read it
     "storage_compatibility_version": "latest",
     "disabled_optimizers": NOT_OPTIMIZED,
@@ -100,11 +103,8 @@ class Warehouse(dg.ConfigurableResource):
             dg.get_dagster_logger().warning(
                 f"It is done again with {MORE_MEMORY} of memory: {str(error).splitlines()[0]}"
             )
-        with self.connect() as connection:
-            connection.execute(f"set memory_limit = '{MORE_MEMORY}'")
-            done = work(connection)
-            connection.execute(f"set memory_limit = '{ENGINE['memory_limit']}'")
-            return done
+        with self.connect() as connection, more_memory(connection):
+            return work(connection)
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -237,6 +237,14 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
             connection.rollback()
         raise
     connection.commit()
+
+
+@contextmanager
+def more_memory(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Let work have MORE_MEMORY until it is done."""
+    connection.execute(f"set memory_limit = '{MORE_MEMORY}'")
+    yield
+    connection.execute(f"set memory_limit = '{ENGINE['memory_limit']}'")
 
 
 def scalar(connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any] | None = None) -> Any:

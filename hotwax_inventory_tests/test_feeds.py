@@ -973,9 +973,12 @@ def test_a_reset_that_looks_wrong_is_held_until_it_is_approved_or_overtaken(plac
     place.succeed("import_inventory")
     reset(0, 5)
     place.succeed("import_inventory")
+    place.put_reset("5a.csv", f"{RESET}5a,43,9,20000\n", at(5.2))
+    result = place.succeed("import_inventory")
+    assert list(failed_checks(result)) == ["no_reset_is_held"], "one of a single product leaves the others uncounted"
     reset(6, 6)
     place.succeed("import_inventory")
-    assert [log[1] for log in place.logs()[-3:]] == ["finished", "cancelled", "finished"]
+    assert [log[1] for log in place.logs()[-4:]] == ["finished", "cancelled", "finished", "finished"]
     assert total() == 7200
     place.put_reset("7.csv", RESET + "".join(f"7,43,0,{n}\n" for n in range(20000, 21200)), at(6))
     place.succeed("import_inventory")

@@ -3,7 +3,6 @@
 import csv
 import gzip
 import io
-import os
 import time
 import zipfile
 from dataclasses import dataclass
@@ -385,7 +384,7 @@ def test_every_file_ends_as_the_corpus_says(
     if is_large:  # which are imported one by one, in as many parts as there are processors
         monkeypatch.setattr(queue, "BATCH_BYTES", 0)
         monkeypatch.setattr(rows, "PART_ROWS", 1)
-        monkeypatch.setattr(os, "cpu_count", lambda: 3)
+        monkeypatch.setattr(rows, "THREADS", 3)
     names = {f"case {number}.csv": name for number, name in enumerate(cases)}
     for file_name, name in names.items():
         place.put_reset(file_name, cases[name].content)

@@ -13,6 +13,7 @@ import pytest
 
 from hotwax_inventory import resources, retention, settings
 from hotwax_inventory.automation.instance import shops_with_master
+from hotwax_inventory.imports import queue
 from hotwax_inventory.resources import ENGINE, Warehouse
 from hotwax_inventory_tests.conftest import REFERENCE, Place
 
@@ -205,6 +206,32 @@ def test_work_that_finds_too_little_memory_is_done_once_more_with_more(place: Pl
         Warehouse().with_room(lambda _: (_ for _ in ()).throw(duckdb.OutOfMemoryException("never enough")))
 
 
+@pytest.mark.parametrize("has_ever_enough", [True, False])
+def test_a_file_that_finds_too_little_memory_is_read_once_more_with_more(
+    place: Place, monkeypatch: pytest.MonkeyPatch, has_ever_enough: bool
+) -> None:
+    limits: list[str] = []
+
+    def accepting(*arguments: Any) -> None:
+        limits.append(resources.scalar(arguments[3], "select current_setting('memory_limit')"))
+        if len(set(limits)) == 1 or not has_ever_enough:
+            raise duckdb.OutOfMemoryException("Out of Memory Error: no room")
+        accept(*arguments)
+
+    accept = queue.accept_rows
+    monkeypatch.setattr(queue, "accept_rows", accepting)
+    place.put_reset("reset.csv", f"{HEADER}TEE-S,43,5,501\n")
+    assert place.run("import_inventory").success == has_ever_enough
+    status, message = place.rows("select status_id, message from data_manager_log")[0]
+    if has_ever_enough:
+        assert (status, place.stock()) == ("finished", {("10001", "WAREHOUSE"): (5, 5)})
+    else:
+        assert status == "failed"
+        assert "Its rows need more memory than there is. Divide it into several files." in message
+    with Warehouse().connect() as connection:
+        assert resources.scalar(connection, "select current_setting('memory_limit')") == limits[0]
+
+
 LARGE = {
     "import_inventory": ("netsuite/inventoryitem/csv/large.csv", HEADER, "NEW,{facility},{n},{product}"),
     "import_product_facility": (
@@ -220,7 +247,9 @@ LARGE = {
 def test_a_file_of_a_million_rows_about_fifty_thousand_products_has_room(
     empty_place: Place, monkeypatch: pytest.MonkeyPatch, job: str
 ) -> None:
-    monkeypatch.setattr(resources, "ENGINE", ENGINE | {"threads": 2})
+    # more of them need more memory
+    monkeypatch.setattr(resources, "ENGINE", ENGINE | {"threads": 4})
+    monkeypatch.setattr("hotwax_inventory.imports.rows.THREADS", 4)
     products, facilities = 50_000, 20
     path, header, row = LARGE[job]
     for table, rows in {

@@ -447,6 +447,23 @@ def test_a_level_that_nobody_can_bring_to_its_number_keeps_no_other_from_it(stoc
     assert "`out_of_range` | 1" in stocked.told("hard_sync_delta")["left_out"]
 
 
+def test_what_stands_beside_levels_that_others_move_comes_through(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = shopify.ShopifyClient.answer
+
+    def sell_first(client: shopify.ShopifyClient, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+        changes = variables.get("input", {}).get("changes", [])
+        if len(changes) > 1:
+            sold, location = (int(changes[0][name].rpartition("/")[2]) for name in ("inventoryItemId", "locationId"))
+            stocked.simulator.shops.sell("SHOP", sold, location, 1)
+        return answer(client, document, variables)
+
+    monkeypatch.setattr(shopify.ShopifyClient, "answer", sell_first)
+    stocked.succeed("hard_sync", shop="SHOP")
+    assert shown(stocked) == TARGETS
+
+
 def test_a_sync_that_cannot_be_confirmed_is_no_success(stocked: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
     stocked.simulator.faults.add(Fault("inventoryAdjustQuantities", "http_503", at_call=0, times=1000))

@@ -122,6 +122,9 @@ def test_a_delta_that_others_have_overtaken_is_not_taken_for_the_one_that_was_re
     assert not held.run(RECENT, shop="SHOP").success
     refused = materialised(held, RECENT, "recent_change_upload", approve=True, sync_run_id=2)
     assert "has overtaken delta 2" in held.failure(refused)
+    for nowhere in (1, 99):  # the hard sync's, and none at all
+        refused = materialised(held, RECENT, "recent_change_upload", approve=True, sync_run_id=nowhere)
+        assert f"SHOP has no delta {nowhere} of {RECENT}" in held.failure(refused)
     assert shown(held) == TARGETS
     assert materialised(held, RECENT, "recent_change_upload", approve=True, sync_run_id=3).success
     assert shown(held)["TEE-L", 7116] == 1

@@ -41,7 +41,7 @@ def import_job(imports: Sequence[Import]) -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         feed.job,
         selection=_up_to_atp(feed.asset, *(beside.table.name for beside in imports[1:])),
-        description=f"{feed.description} HotWax runs it as {feed.hotwax_name} every 15 minutes.",
+        description=f"{feed.description} HotWax runs it as {feed.hotwax_name}.",
         tags={"hotwax/feed": feed.config_id, "hotwax/job": feed.hotwax_job, "hotwax/service": feed.hotwax_service},
     )
 

@@ -26,7 +26,7 @@ from hotwax_inventory.imports.declaration import Import, ImportFiles
 from hotwax_inventory.imports.reading import read_text
 from hotwax_inventory.imports.text import UNREADABLE, BadFile, Text, normalised
 from hotwax_inventory.progress import Progress, Seconds
-from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, scalar, transaction
+from hotwax_inventory.resources import Sftp, Warehouse, more_memory, require_free_disk, scalar, transaction
 
 # Small files share a transaction, since each one costs more than their rows.
 BATCH_FILES = 200
@@ -151,8 +151,7 @@ def import_pending(
                     done += _import_batch(imports, batch, run_id, connection, Path(scratch))
                 except UNREADABLE:
                     # one of them cannot be read after all: each on its own, to find out which
-                    for file in batch:
-                        done += _import_batch(imports, [file], run_id, connection, Path(scratch))
+                    done += [_import_alone(imports, file, run_id, connection, Path(scratch)) for file in batch]
         read += sum(file.size_bytes for file in batch)
         progress.reached(read)
         if len(batch) == len(files):
@@ -174,6 +173,7 @@ def _import_batch(
     connection: duckdb.DuckDBPyConnection,
     scratch: Path,
 ) -> list[Imported]:
+    """Import files in one transaction. Raises one of UNREADABLE."""
     done = {file.log_id: Imported(file.log_id, file.file_name) for file in files}
     kinds: dict[str, dict[int, tuple[PendingFile, Text]]] = {spec.table.name: {} for spec in imports}
     started_at = datetime.now(UTC)
@@ -183,32 +183,41 @@ def _import_batch(
             kinds[spec.table.name][file.log_id] = file, text
         except BadFile as error:
             done[file.log_id].failure = str(error)
+        except duckdb.OutOfMemoryException:
+            raise
         except UNREADABLE as error:
             done[file.log_id].failure = _unreadable(error)
-    try:
-        with transaction(connection):
-            connection.execute(
-                "create or replace temp table batch as select unnest($log_ids) as log_id", {"log_ids": [*done]}
-            )
-            for spec in imports:
-                if texts := kinds[spec.table.name]:
-                    accept_rows(spec, texts, scratch, connection, done)
-                    for statement in spec.applied:
-                        connection.execute(statement)
-                    for file, text in texts.values():
-                        if done[file.log_id].refused:
-                            done[file.log_id].failed_records = write_failed_records(file, text, connection)
-                        else:  # a run that was killed may have left some
-                            failed_records_path(file).unlink(missing_ok=True)
-            _finish(imports[0], list(done.values()), run_id, started_at, connection)
-    except UNREADABLE as error:
-        if len(files) > 1:
-            raise
-        only = Imported(files[0].log_id, files[0].file_name, failure=_unreadable(error))
-        with transaction(connection):
-            _finish(imports[0], [only], run_id, started_at, connection)
-        return [only]
+    with transaction(connection):
+        connection.execute(
+            "create or replace temp table batch as select unnest($log_ids) as log_id", {"log_ids": [*done]}
+        )
+        for spec in imports:
+            if texts := kinds[spec.table.name]:
+                accept_rows(spec, texts, scratch, connection, done)
+                for statement in spec.applied:
+                    connection.execute(statement)
+                for file, text in texts.values():
+                    if done[file.log_id].refused:
+                        done[file.log_id].failed_records = write_failed_records(file, text, connection)
+                    else:  # a run that was killed may have left some
+                        failed_records_path(file).unlink(missing_ok=True)
+        _finish(imports[0], list(done.values()), run_id, started_at, connection)
     return list(done.values())
+
+
+def _import_alone(
+    imports: Sequence[Import], file: PendingFile, run_id: str, connection: duckdb.DuckDBPyConnection, scratch: Path
+) -> Imported:
+    """Import a file once more, with more memory; where that does not help it has failed."""
+    started_at = datetime.now(UTC)
+    with more_memory(connection):
+        try:
+            (imported,) = _import_batch(imports, [file], run_id, connection, scratch)
+        except UNREADABLE as error:
+            imported = Imported(file.log_id, file.file_name, failure=_unreadable(error))
+            with transaction(connection):
+                _finish(imports[0], [imported], run_id, started_at, connection)
+    return imported
 
 
 def _read(

@@ -385,6 +385,11 @@ def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duck
     """Replace a table by the rows of its CSV; an optional file that is not there has none. Raises BadReference."""
     path = folder / file.name
     if not path.exists() and file.is_optional:
+        if file.kept and (in_force := scalar(connection, f"select count(*) from {file.table.name} where quantity > 0")):
+            dg.get_dagster_logger().warning(
+                f"{path} is missing: the {in_force:,} order items that were open are closed, and what they held back is promised "
+                "again. If they are open, write it again, whole, and load the reference."
+            )
         names = ", ".join(f"null::varchar as {name}" for name in file.columns)
         connection.execute(f"create or replace temp table staged as select 0 as line_number, {names} limit 0")
     else:

@@ -1,6 +1,5 @@
 """The rows of files as relations of text columns, one row a record, with the physical line where each record starts."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -10,6 +9,7 @@ import duckdb
 
 from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.imports.text import FIELD, NO_NULL, SEPARATOR, WHOLE_LINES, Text
+from hotwax_inventory.resources import THREADS
 
 # Rows are numbered by one processor: from twice so many on each gets a part of them.
 PART_ROWS = 250_000
@@ -42,7 +42,7 @@ def fields_relation(texts: Mapping[int, Text], extra_fields: int) -> str:
 
 def _numbered(text: Text, options: str) -> str:
     """SQL of the lines of one file that is no copy, and `line_number`."""
-    parts = max(1, min(os.cpu_count() or 1, text.most_rows // PART_ROWS))
+    parts = max(1, min(THREADS, text.most_rows // PART_ROWS))
     return " union all ".join(
         f"select *, row_number() over () + {text.header_line + start} as line_number "
         f"from (from read_csv({sql_text(str(text.path))}, {options}, skip = {text.header_line + start}) limit {end - start})"

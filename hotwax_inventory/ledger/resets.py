@@ -73,18 +73,20 @@ set status_id = 'held', message = $message
 where log_id = $log_id
 """
 
-# A held reset is of no use any more once a newer one has named all its facilities; {newer} are the ones to look at.
+# A held reset is of no use any more once a newer one has counted at all its facilities, at least half as many rows at each: one
+# of a few products leaves the others uncounted. {newer} are the ones to look at.
 CANCELLED = f"""
 with named as materialized (
-    select distinct log_id, facility_id
+    select log_id, facility_id, count(*) as row_count
     from ({" union all ".join(TABLES.values())})
     where log_id in ({{newer}}) or log_id in (select log_id from data_manager_log where status_id = 'held')
+    group by log_id, facility_id
 )
 update data_manager_log as h
 set
     status_id = 'cancelled',
     finished_at = current_timestamp,
-    message = 'Cancelled: a newer reset of the same facilities was posted, file ' || n.log_id || '.'
+    message = 'Cancelled: a newer reset of as much at the same facilities was posted, file ' || n.log_id || '.'
 from (
     select held.log_id as held_log_id, max(p.log_id) as log_id
     from data_manager_log as held
@@ -96,9 +98,12 @@ from (
         and ({IS_OF.format("p", "held")}) is not true
         and exists (from named as n where n.log_id = p.log_id)
         and not exists (
-            select facility_id from named as n where n.log_id = held.log_id
-            except
-            select facility_id from named as n where n.log_id = p.log_id
+            from named as h
+            where h.log_id = held.log_id
+                and not exists (
+                    from named as n
+                    where n.log_id = p.log_id and n.facility_id = h.facility_id and 2 * n.row_count >= h.row_count
+                )
         )
     group by held.log_id
 ) as n
@@ -122,8 +127,8 @@ def held(log_id: int, connection: duckdb.DuckDBPyConnection) -> bool:
     )
     message = (
         f"Held: it would take {zeroed:,} of {stocked:,} keys with stock at its facilities to zero, which is more than "
-        f"{percent} % (RESET_MAX_ZEROED_PERCENT). Nothing of it was applied. If it is right, {again}; a newer reset of the same "
-        "facilities cancels it."
+        f"{percent} % (RESET_MAX_ZEROED_PERCENT). Nothing of it was applied. If it is right, {again}; a newer reset of as much at "
+        "the same facilities cancels it."
     )
     connection.execute(HELD, {"log_id": log_id, "message": message})
     cancel_held(
@@ -133,7 +138,7 @@ def held(log_id: int, connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def cancel_held(newer: str, connection: duckdb.DuckDBPyConnection) -> None:
-    """Cancel the held resets all of whose facilities one of `newer`, posted files, has named since."""
+    """Cancel the held resets that one of `newer`, posted files, has made useless since."""
     if scalar(connection, "select exists (from data_manager_log where status_id = 'held')"):
         connection.execute(CANCELLED.format(newer=newer))
 

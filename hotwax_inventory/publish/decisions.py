@@ -147,9 +147,12 @@ where c.sync_run_id = $sync_run_id
     and c.shopify_location_id = d.shopify_location_id
 """
 
-# Levels that others have moved go in lines of their own, so that one that never stands still holds up none that does; so does each
-# change that is refused.
-AGAIN = """
+# So many changes are together in a line whose levels have not moved, where others of their line have.
+TOGETHER = 10
+
+# A line is refused as a whole for one level that others have moved: such a level, and a change that is refused, goes alone, what
+# stood beside it in a short line, and alone the time after.
+AGAIN = f"""
 select
     shopify_inventory_item_id,
     shopify_location_id,
@@ -158,8 +161,10 @@ select
     aimed_delta as delta,
     case
         when must_part then 2 * dense_rank() over (order by file_name, line_number) + (2 * line_position >= size)::integer
-        when is_alone then -row_number() over ()
-        else (available <> observed_quantity)::integer
+        when is_alone or available <> observed_quantity or (outcome = 'stale' and attempts > 0) then -row_number() over ()
+        when outcome = 'stale'
+            then {1 << 40} + row_number() over (order by shopify_inventory_item_id, shopify_location_id) // {TOGETHER}
+        else 0
     end as batch,
     attempts + if(must_part, 0, 1) as attempts
 from decided

@@ -114,10 +114,10 @@ def number_alarms(delta: Delta, use_valid_atp: bool) -> dict[str, str]:
 
 def share_alarms(delta: Delta) -> dict[str, str]:
     """Too large a share of the shop's levels in one delta, with a sentence each. A shop's first sync may change any share."""
+    changed, zeroed = settings.sync_max_changed_percent(), settings.sync_max_zeroed_percent()
     if delta.observed.mapped_count < GUARDED_LEVELS:
         return {}
     found: dict[str, str] = {}
-    changed, zeroed = settings.sync_max_changed_percent(), settings.sync_max_zeroed_percent()
     shares = percents(delta)
     if shares["few_levels_change"] > changed and not delta.is_first:
         found["few_levels_change"] = (

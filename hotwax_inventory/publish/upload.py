@@ -18,7 +18,7 @@ from hotwax_inventory.publish.delta import require_written, runs_too
 from hotwax_inventory.publish.guards import age_alarm, require_standing
 from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, claim
 from hotwax_inventory.publish.resume import interrupted, resume, send
-from hotwax_inventory.resources import Shopify, Warehouse
+from hotwax_inventory.resources import Shopify, Warehouse, scalar
 
 
 class NothingToSend(ValueError):
@@ -190,6 +190,9 @@ def _own_delta(shop: Shop, job: str, run: dg.DagsterRun, connection: duckdb.Duck
     return found[0][0]
 
 
+IS_OF_JOB = "select exists (from sync_run where sync_run_id = $id and shop_id = $shop_id and job = $job)"
+
+
 def _newest_delta(
     shop: Shop, job: str, unfinished: int | None, meant: int | None, connection: duckdb.DuckDBPyConnection
 ) -> int:
@@ -200,6 +203,8 @@ def _newest_delta(
     ).fetchall()
     if not found:
         raise NothingToSend(f"Shop {shop.shop_id} has no delta. Materialise {DELTAS[job]} for it first.")
+    if meant is not None and not scalar(connection, IS_OF_JOB, {"id": meant, "shop_id": shop.shop_id, "job": job}):
+        raise NothingToSend(f"Shop {shop.shop_id} has no delta {meant} of {job}. Name one of its page, or none.")
     sync_run_id, made_by, status = found[0]
     named = f"The newest delta of shop {shop.shop_id} ({made_by} {sync_run_id})"
     if made_by != job or meant not in (None, sync_run_id):
