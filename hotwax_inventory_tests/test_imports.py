@@ -381,10 +381,10 @@ def test_every_file_ends_as_the_corpus_says(
     place: Place, monkeypatch: pytest.MonkeyPatch, cases: dict[str, Case], is_large: bool
 ) -> None:
     monkeypatch.setattr(decoding, "ALWAYS_INFLATED_BYTES", 1 << 20)
-    if is_large:  # which are imported one by one, in as many parts as there are processors
+    if is_large:  # which are imported one by one, in parts
         monkeypatch.setattr(queue, "BATCH_BYTES", 0)
         monkeypatch.setattr(rows, "PART_ROWS", 1)
-        monkeypatch.setattr(rows, "THREADS", 3)
+        monkeypatch.setattr(rows, "PARTS", 3)
     names = {f"case {number}.csv": name for number, name in enumerate(cases)}
     for file_name, name in names.items():
         place.put_reset(file_name, cases[name].content)

@@ -249,7 +249,7 @@ def test_a_file_of_a_million_rows_about_fifty_thousand_products_has_room(
 ) -> None:
     # more of them need more memory
     monkeypatch.setattr(resources, "ENGINE", ENGINE | {"threads": 4})
-    monkeypatch.setattr("hotwax_inventory.imports.rows.THREADS", 4)
+    monkeypatch.setattr("hotwax_inventory.imports.rows.PARTS", 2)
     products, facilities = 50_000, 20
     path, header, row = LARGE[job]
     for table, rows in {

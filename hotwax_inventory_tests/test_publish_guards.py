@@ -13,7 +13,7 @@ from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory.simulator.stock import Call
 from hotwax_inventory_tests.conftest import REFERENCE, Place, failed_checks
-from hotwax_inventory_tests.test_publish import TARGETS, calls, item, materialised, outcomes, shown, stocked
+from hotwax_inventory_tests.test_publish import TARGETS, calls, item, materialised, outcomes, show, shown, stocked
 from hotwax_inventory_tests.test_publish_crashes import ended, publishing
 from hotwax_inventory_tests.test_publish_recent import RECENT, reset, synced
 
@@ -128,6 +128,28 @@ def test_a_delta_that_others_have_overtaken_is_not_taken_for_the_one_that_was_re
     assert shown(held) == TARGETS
     assert materialised(held, RECENT, "recent_change_upload", approve=True, sync_run_id=3).success
     assert shown(held)["TEE-L", 7116] == 1
+
+
+def test_a_held_hard_sync_stays_on_the_list_until_another_has_looked(
+    synced: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guards, "GUARDED_LEVELS", 9)
+    monkeypatch.setenv("SYNC_MAX_CHANGED_PERCENT", "30")
+    show(synced, 5)
+    assert not synced.run("hard_sync", shop="SHOP").success
+    reset(synced, "later", ("116", 9, "501"))
+    synced.succeed(RECENT, shop="SHOP")
+
+    def listed() -> list[str]:
+        synced.succeed("report_worklist")
+        return [text for (text,) in synced.rows("select what_to_do from worklist where kind = 'delta_held'")]
+
+    (what_to_do,) = listed()
+    assert what_to_do.startswith("Materialise hard_sync_delta again")
+    materialised(synced, "hard_sync", "shopify_inventory_level", "shopify_shop_product", "hard_sync_delta")
+    assert [text.startswith("Read it. Send it") for text in listed()] == [True]
+    assert materialised(synced, "hard_sync", "hard_sync_upload", approve=True).success
+    assert listed() == []
 
 
 def test_a_shop_that_has_become_master_of_its_stock_gets_nothing_that_was_held(held: Place) -> None:

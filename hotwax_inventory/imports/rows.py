@@ -11,8 +11,9 @@ from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.imports.text import FIELD, NO_NULL, SEPARATOR, WHOLE_LINES, Text
 from hotwax_inventory.resources import THREADS
 
-# Rows are numbered by one processor: from twice so many on each gets a part of them.
+# Rows are numbered by one processor: from twice so many on two of them get a part each. More take more memory than there is for it.
 PART_ROWS = 250_000
+PARTS = min(2, THREADS)
 
 
 def fields_relation(texts: Mapping[int, Text], extra_fields: int) -> str:
@@ -42,7 +43,7 @@ def fields_relation(texts: Mapping[int, Text], extra_fields: int) -> str:
 
 def _numbered(text: Text, options: str) -> str:
     """SQL of the lines of one file that is no copy, and `line_number`."""
-    parts = max(1, min(THREADS, text.most_rows // PART_ROWS))
+    parts = max(1, min(PARTS, text.most_rows // PART_ROWS))
     return " union all ".join(
         f"select *, row_number() over () + {text.header_line + start} as line_number "
         f"from (from read_csv({sql_text(str(text.path))}, {options}, skip = {text.header_line + start}) limit {end - start})"

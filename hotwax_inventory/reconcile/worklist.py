@@ -153,16 +153,25 @@ where c.outcome in ('contested', 'permanent')
     )
 """
 
-# The newest delta of a shop, where a guard has tripped and nobody has approved it; a later one overtakes it.
+# Deltas that a guard holds and nobody has approved, until a later one has looked at the same levels. Those of a hard sync the recent
+# one has not looked at, though it is the shop's newest then, which alone may be sent.
 DELTAS = """
 select
     'delta_held', r.shop_id, null, null, r.job || ' ' || r.sync_run_id, r.guard_message,
-    'Read it; what was not sent is looked at anew by the next sync.', r.created_at
+    if(
+        r.sync_run_id in (select max(sync_run_id) from sync_run group by shop_id),
+        'Read it. Send it if it is right; what is not sent is looked at anew by the next sync.',
+        'Materialise hard_sync_delta again, read it, and send that if it is right: a later delta has overtaken this one.'
+    ),
+    r.created_at
 from sync_run as r
 semi join shopify_shop as s on s.shop_id = r.shop_id
 where r.status_id = 'planned'
     and r.guard_message is not null
-    and r.sync_run_id in (select max(sync_run_id) from sync_run group by shop_id)
+    and not exists (
+        from sync_run as n
+        where n.shop_id = r.shop_id and n.sync_run_id > r.sync_run_id and (n.job = r.job or n.job = 'hard_sync')
+    )
 """
 KINDS = (ITEMS, PRODUCTS, LEVELS, NEVER_RESET, FILES, CHANGES, DELTAS)
 LIST = "select * from worklist order by kind, shop_id, name, facility_id"
