@@ -153,8 +153,8 @@ where c.outcome in ('contested', 'permanent')
     )
 """
 
-# Deltas that a guard holds and nobody has approved, until a later one has looked at the same levels. Those of a hard sync the recent
-# one has not looked at, though it is the shop's newest then, which alone may be sent.
+# Deltas that a guard holds and nobody has approved, until a later one has looked at the same levels. At those of a hard sync the
+# recent one has not looked, though it is the shop's newest then, which alone may be sent.
 DELTAS = """
 select
     'delta_held', r.shop_id, null, null, r.job || ' ' || r.sync_run_id, r.guard_message,
