@@ -219,7 +219,7 @@ def write_lines(
     for file_number, name, line_count in numbers:
         path = outbox / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        quoted = {name: sql_text(text) for name, text in (texts | {"path": str(path)}).items()}
+        quoted = {place: sql_text(text) for place, text in (texts | {"path": str(path)}).items()}
         connection.execute(WRITTEN.format(change=CHANGE, file_number=file_number, **quoted))
         files.append(DeltaFile(path, name, line_count, path.stat().st_size))
     return files
