@@ -663,6 +663,8 @@ def test_mended_rows_become_part_of_the_file_that_they_were_refused_of(
     place.put(path, text, at(2))
     place.succeed("import_inventory")
     place.succeed(job)
+    ((at_fault,),) = place.rows("select distinct column_name from data_manager_error")
+    assert at_fault in text.splitlines()[0].split(","), "as the file spells it"
     (failed,) = (place.home / "landing").rglob("*failed-records*.csv")
     refused = failed.read_text()
     for n, (old, new) in enumerate(mends.items()):

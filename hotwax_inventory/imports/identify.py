@@ -1,6 +1,6 @@
 """Which facility and which product a row means, and what its quantity is: SQL that every feed of product rows shares."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 # The type of an identification without case, blanks and underscores, as design section 5.5 has it.
 ID_TYPE = "upper(replace(replace({0}, ' ', ''), '_', ''))"
@@ -12,6 +12,12 @@ MOMENT = r"""regexp_replace(
 )"""
 
 KNOWN_TYPES = ("PRODUCTID", "NETSUITEPRODUCTID", "SKU", "UPCA")
+# Columns that name a product by themselves: the type, and how it is written.
+PRODUCT_COLUMNS = {
+    "product_id": ("PRODUCTID", "productId"),
+    "netsuite_product_id": ("NETSUITEPRODUCTID", "NETSUITE_PRODUCT_ID"),
+    "product_sku": ("SKU", "SKU"),
+}
 
 # A quantity as a number: a whole one, also written with zeros after the point; null where it is none.
 UNITS = """case
@@ -95,7 +101,7 @@ VIRTUAL_FACILITY = """
 """
 WRONG_PRODUCT = f"""
         when coalesce(value_key, '') = ''
-            then {{'column_name': 'id_value', 'reason': 'the row names no product'}}
+            then {{'column_name': value_column, 'reason': 'the row names no product'}}
         when type_key not in ({", ".join(f"'{kind}'" for kind in KNOWN_TYPES)})
             then {{
                 'column_name': 'id_type',
@@ -103,11 +109,11 @@ WRONG_PRODUCT = f"""
             }}
         when product_id is null
             then {{
-                'column_name': if(stated_product_id <> '', 'product_id', 'id_value'),
+                'column_name': value_column,
                 'reason': 'Could not find product with ident type ' || shown_type || ' and value ' || value_key
             }}
         when product_count > 1
-            then {{'column_name': 'id_value', 'reason': 'More than one product has ' || shown_type || ' ' || value_key}}
+            then {{'column_name': value_column, 'reason': 'More than one product has ' || shown_type || ' ' || value_key}}
 """
 WRONG_QUANTITY = f"""
         when coalesce(stated_quantity, '') = '' then {{'column_name': 'quantity', 'reason': 'the quantity is empty'}}
@@ -126,26 +132,24 @@ def keys(columns: Collection[str]) -> dict[str, str]:
     """SQL of what IDENTIFIED joins by, for files with these columns (ours): as little for each row as they need.
 
     `type_key` and `value_key` name the product, `shown_type` is the type as the file has it, `facility_kind` and
-    `facility_key` name the facility, `facility_column` says where it stands. The type of an `id_value` without an `id_type` is
-    the parameter `default_id_type`."""
+    `facility_key` name the facility, `value_column` and `facility_column` say where they stand. The type of an `id_value` without
+    an `id_type` is the parameter `default_id_type`."""
+    named = [column for column in PRODUCT_COLUMNS if column in columns]
+
+    def by_column(texts: Sequence[str], otherwise: str) -> str:
+        branches = [f"when {column} <> '' then '{text}'" for column, text in zip(named, texts, strict=True)]
+        return f"case {' '.join(branches)} else {otherwise} end" if branches else otherwise
+
     stated = "coalesce(nullif(id_type, ''), default_id_type)" if "id_type" in columns else "default_id_type"
-    types, shown, values = "", "", []
-    for column, kind, name in (
-        ("product_id", "PRODUCTID", "productId"),
-        ("netsuite_product_id", "NETSUITEPRODUCTID", "NETSUITE_PRODUCT_ID"),
-        ("product_sku", "SKU", "SKU"),
-    ):
-        if column in columns:
-            types += f"when {column} <> '' then '{kind}' "
-            shown += f"when {column} <> '' then '{name}' "
-            values.append(f"nullif({column}, '')")
-    if "id_value" in columns or not values:
+    values = [f"nullif({column}, '')" for column in named]
+    if "id_value" in columns or not named:
         values.append("id_value" if "id_value" in columns else "null::varchar")
     kind, key, column = _facility(columns)
     return {
-        "type_key": f"case {types}else {ID_TYPE.format(stated)} end" if types else ID_TYPE.format(stated),
-        "shown_type": f"case {shown}else {stated} end" if shown else stated,
+        "type_key": by_column([PRODUCT_COLUMNS[column][0] for column in named], ID_TYPE.format(stated)),
+        "shown_type": by_column([PRODUCT_COLUMNS[column][1] for column in named], stated),
         "value_key": f"coalesce({', '.join(values)})" if len(values) > 1 else values[0],
+        "value_column": by_column(named, "'id_value'" if "id_value" in columns or not named else f"'{named[-1]}'"),
         "facility_kind": kind,
         "facility_key": key,
         "facility_column": column,
@@ -175,7 +179,5 @@ def identification_types(columns: Collection[str], id_type: str) -> list[str]:
     """The types of identification that rows of a file with these columns (ours) can have, `id_type` being its default."""
     if "id_type" in columns:
         return list(KNOWN_TYPES)
-    types = {"PRODUCTID"} if "product_id" in columns else set()
-    types |= {"NETSUITEPRODUCTID"} if "netsuite_product_id" in columns else set()
-    types |= {"SKU"} if "product_sku" in columns else set()
+    types = {kind for column, (kind, _) in PRODUCT_COLUMNS.items() if column in columns}
     return sorted(types | {id_type.replace(" ", "").replace("_", "").upper()})
