@@ -81,7 +81,7 @@ POINTS = [
     (Point("sending.classify", 9, "after"), DIRECT),
     (Point("sender._record", 1, "after"), DIRECT),
     (Point("resume._close", 1, "before"), DIRECT),
-    *((Point("resources.transaction", call, when), DIRECT) for call in range(4, 20, 2) for when in ("before", "after")),
+    *((Point("resources.transaction", call, when), DIRECT) for call in range(4, 16, 2) for when in ("before", "after")),
 ]
 SEEDS = (1, 2, 3)
 EVERYDAY = [(*POINTS[n], SEEDS[n % 3]) for n in (4, 9, 14)]
