@@ -168,7 +168,7 @@ def test_lines_stand_whole_and_in_order_in_as_many_files_as_they_need(
     """
     with duckdb.connect() as connection:
         connection.execute(f"create temp table change as {batch.PLACED.format(changes=drawn)}", {"changes_per_line": 7})
-        files = batch.write_lines("run", "SHOP/000001/delta", "gid://shop/Run/1", tmp_path, connection)
+        files = batch.write_files("run", "SHOP/000001/delta", "gid://shop/Run/1", tmp_path, connection)
         placed = connection.execute(
             "select file_name, line_number, idempotency_key::varchar, list((shopify_inventory_item_id, shopify_location_id, "
             "observed_quantity, delta) order by line_position) from change join line using (batch, part) "
@@ -216,7 +216,7 @@ def test_lines_of_other_changes_have_other_keys(tmp_path: Path) -> None:
             connection.execute(
                 f"create temp table change as {batch.PLACED.format(changes=drawn)}", {"changes_per_line": 100}
             )
-            (file,) = batch.write_lines("run", "SHOP/000001/delta", "gid://shop/Run/1", tmp_path, connection)
+            (file,) = batch.write_files("run", "SHOP/000001/delta", "gid://shop/Run/1", tmp_path, connection)
         keys += [json.loads(line)["idempotencyKey"] for line in file.path.read_text().splitlines()]
     # the same changes have the same key
     assert keys[2] == keys[0]

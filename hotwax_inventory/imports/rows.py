@@ -81,19 +81,21 @@ def left_over(text: Text, accepted: str, target: Path, connection: duckdb.DuckDB
     """The rows of a file whose line is not in the relation `accepted` (SQL with a column `line_number`), as a decoded copy."""
     divided = f"array_to_string({FIELDS}, '{SEPARATOR}')" if text.is_quoted else f"replace(content, ',', '{SEPARATOR}')"
     line = "content" if text.is_copy else f"line_number || '{SEPARATOR}' || {divided}"
-    numbered = _numbered(text, WHOLE_LINES)
     if text.is_copy:
-        numbered = f"""
+        order = ""
+        lines = f"""
             select split_part(content, '{SEPARATOR}', 1)::bigint as line_number, content
             from read_csv({sql_text(str(text.path))}, {WHOLE_LINES})"""
-    # in order, since all parts are put in order at once, but written one after the other
+    else:  # all parts are put in order at once, but written one after the other
+        order = "order by line_number"
+        lines = _numbered(text, WHOLE_LINES)
     connection.execute(
         f"""
         copy (
             select {line}
-            from ({numbered})
+            from ({lines})
             anti join ({accepted}) using (line_number)
-            order by line_number
+            {order}
         ) to {sql_text(str(target))} (format csv, header false, delimiter '{NO_NULL}', quote '', escape '')
         """
     )

@@ -53,8 +53,7 @@ class Read:
 
 def was_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether there is a snapshot of the shop's levels."""
-    found = connection.execute("select exists (from shopify_bulk_read where shop_id = $shop_id)", {"shop_id": shop_id})
-    return found.fetchall()[0][0]
+    return scalar(connection, "select exists (from shopify_bulk_read where shop_id = $shop_id)", {"shop_id": shop_id})
 
 
 def last_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Read:

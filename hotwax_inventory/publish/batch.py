@@ -187,7 +187,7 @@ def load_shown(
     connection.execute(SHOWN_LEVELS.format(name=name), {"columns": json.dumps(columns)})
 
 
-def write_lines(
+def write_files(
     namespace: str, prefix: str, document: str, outbox: Path, connection: duckdb.DuckDBPyConnection
 ) -> list[DeltaFile]:
     """Write the temporary table `change`, made of PLACED, as lines of files `<prefix>-0001.jsonl` and so on below the outbox.

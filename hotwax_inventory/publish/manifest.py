@@ -12,8 +12,7 @@ import duckdb
 
 from hotwax_inventory import settings
 from hotwax_inventory.imports.shops import Shop, find_shop
-from hotwax_inventory.publish import batch
-from hotwax_inventory.publish.batch import DeltaFile
+from hotwax_inventory.publish.batch import DeltaFile, write_files
 from hotwax_inventory.publish.target import Publication, Scope
 from hotwax_inventory.resources import scalar
 
@@ -119,7 +118,7 @@ def write_lines(sync_run_id: int, run_id: str, prefix: str, connection: duckdb.D
 
     The lines' keys come from the Dagster run that made the delta, the prefix (shop and delta), and their content."""
     document = f"gid://hotwax-inventory/SyncRun/{sync_run_id}"
-    return batch.write_lines(run_id, prefix, document, settings.outbox(), connection)
+    return write_files(run_id, prefix, document, settings.outbox(), connection)
 
 
 def register_files(sync_run_id: int, files: Sequence[DeltaFile], connection: duckdb.DuckDBPyConnection) -> None:
