@@ -34,6 +34,8 @@ REQUESTS_IN_FLIGHT = 64
 MOST_BLOCKS_WAITING = 128
 SYNC_BYTES = 1 << 25
 STALL_SECONDS = 60
+# A server that says without a reason that it does not do something, as it may of a file that somebody has open, is asked so often.
+MOST_TRIES = 3
 MOST_SUFFIXES = 10_000
 
 
@@ -212,7 +214,7 @@ class SftpSession:
     def _call(self, work: Callable[[paramiko.SFTPClient], T]) -> T:
         """Do the work on the connection; after a cut, on a new one, until the deadline."""
         deadline = time.monotonic() + self._deadline_seconds
-        pause = 0.2
+        pause, answers = 0.2, 0
         while True:
             try:
                 return work(self._connected())
@@ -223,12 +225,24 @@ class SftpSession:
                     f"{self._server} refuses: {error}. See the rights of {self._server.username} there."
                 ) from error
             except (SftpUnavailable, paramiko.SSHException, EOFError, OSError) as error:
+                reason = str(error) or type(error).__name__
+                is_answer = self._is_answer(error)
+                answers += is_answer
                 self.close()
-                if time.monotonic() + pause > deadline:
-                    reason = str(error) or type(error).__name__
+                if answers == MOST_TRIES:
+                    raise SftpRefused(
+                        f'{self._server} answers "{reason}" each time. See there why: a program may have it open.'
+                    ) from error
+                if not is_answer and time.monotonic() + pause > deadline:
                     raise SftpUnavailable(f"{self._server} cannot be reached: {reason}.") from error
                 time.sleep(pause)
                 pause = min(pause * 2, 5)
+
+    def _is_answer(self, error: Exception) -> bool:
+        """Whether the server has answered, over a connection that holds, and has only said no."""
+        channel = self._client.get_channel() if self._client is not None else None
+        # what paramiko makes of such an answer has a text and no number
+        return type(error) is OSError and error.errno is None and channel is not None and not channel.closed
 
     def _connected(self) -> paramiko.SFTPClient:
         if self._client is None:

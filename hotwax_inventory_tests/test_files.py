@@ -525,7 +525,9 @@ def test_a_connection_that_is_cut_every_time_fails_the_run_and_the_next_one_take
     place.simulator.faults.add(Fault("sftp.read", "disconnect_at_byte", at_call=0, value=300_000, only="second"))
     with monkeypatch.context() as hurried:
         hurried.setattr(resources, "SftpSession", lambda server, _: SftpSession(server, 0))
-        assert "cannot be reached" in failure(place.run("import_inventory"))
+        assert "1 of 2 files are left for the next run: " in (told := failure(place.run("import_inventory")))
+    assert "cannot be reached" in told
+    assert statuses(place) == [("first.csv", "finished")]
     assert not list((place.home / "landing").rglob("*.part"))
     place.simulator.faults.clear()
     assert place.run("import_inventory").success
@@ -659,14 +661,19 @@ def test_a_spoilt_memory_of_looks_only_lets_files_wait_once_more(place: Place) -
     assert available(place) == {named(0): 6}
 
 
-def test_what_the_server_forbids_keeps_no_other_file_back_and_ends_the_run_red(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "answer",
+    [asyncssh.SFTPPermissionDenied("no"), asyncssh.SFTPFailure("another process has it open")],
+    ids=["rights", "failure"],
+)
+def test_what_the_server_refuses_keeps_no_other_file_back_and_ends_the_run_red(
+    place: Place, monkeypatch: pytest.MonkeyPatch, answer: asyncssh.SFTPError
 ) -> None:
     strike = FaultyServer._strike
 
     async def forbid(server: FaultyServer, where: str, path: bytes) -> Fault | None:
         if b"closed" in path:
-            raise asyncssh.SFTPPermissionDenied("no")
+            raise answer
         return await strike(server, where, path)
 
     monkeypatch.setattr(FaultyServer, "_strike", forbid)
@@ -674,7 +681,11 @@ def test_what_the_server_forbids_keeps_no_other_file_back_and_ends_the_run_red(
     place.put("closed/reset.csv", reset(7))
     place.put_reset("closed.csv", reset(6, key=1))
     place.put_reset("reset.csv", reset(5))
-    told = failure(place.run("import_inventory"))
+    run = place.run("import_inventory")
+    told = failure(run)
+    (check,) = [one for one in run.get_asset_check_evaluations() if one.check_name == "every_file_was_read"]
+    assert not check.passed
+    assert str(check.description) in told
     assert "RESET_INVENTORY: closed cannot be listed: sftp://" in told
     assert f"{RESETS}/closed.csv cannot be read: sftp://" in told
     assert available(place) == {named(0): 5}

@@ -20,7 +20,7 @@ from hotwax_inventory.files.registering import Landed, archive, note_archived, r
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, scalar
 from hotwax_inventory.sftp import RemoteFile, SftpSession
-from hotwax_inventory.sftp_errors import DiskRefused, FileChanged, SftpRefused
+from hotwax_inventory.sftp_errors import DiskRefused, FileChanged, SftpRefused, SftpUnavailable
 
 # Between two registrations a crash costs at most this many downloads.
 FILES_PER_REGISTRATION = 200
@@ -34,7 +34,7 @@ class NoReference(RuntimeError):
 class Landing:
     """What a run landed: which files were registered, and why others were left alone, until a person acts where they are `refused`.
 
-    `forbidden` says in sentences what the server's rights have kept the run from: to list, to read, to archive."""
+    `forbidden` says in sentences what the server has kept the run from: to list, to read, to archive."""
 
     registered: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
@@ -71,9 +71,18 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
                 log.info(f"{start} of {len(ready)} files landed.")
             batch = ready[start : start + FILES_PER_REGISTRATION]
             require_free_disk(sum(file.size_bytes for file in batch))
-            landed = list(_fetched(feed, source, batch, session, landing))
+            landed: list[Landed] = []
+            try:
+                for file in _fetched(feed, source, batch, session, landing):
+                    landed.append(file)
+            except SftpUnavailable as error:
+                # what has come before the cut is not fetched again
+                rest = len(ready) - start - len(landed)
+                landing.forbidden[source.config_id] = f"{rest} of {len(ready)} files are left for the next run: {error}"
             for path, status in register(feed, source, landed, looked_at, run_id, warehouse):
                 (landing.duplicates if status == "duplicate" else landing.registered).append(path)
+            if source.config_id in landing.forbidden:
+                break
             landing.forbidden |= archive(source, [file.remote for file in landed], session, warehouse)
         landing.left |= landing.refused | landing.forbidden
     return landing

@@ -17,10 +17,6 @@ from hotwax_inventory.tables import Table
 MOST_EXAMPLES = 3
 
 
-class FilesFailed(Exception):
-    """A file of the run could not be read at all. Everything else of the run has been done."""
-
-
 def check_specs(asset: str) -> list[dg.AssetCheckSpec]:
     """The checks that a run reports about the files that it took and read."""
     return [
