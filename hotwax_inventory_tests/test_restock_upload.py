@@ -172,6 +172,22 @@ def test_what_shopify_did_not_take_is_received_and_published_by_a_retry(
     assert len(place.simulator.shops.calls) == made, "nothing is left to publish"
 
 
+@pytest.mark.parametrize("seconds", [-60.0, LEAD_SECONDS], ids=["late", "in time"])
+def test_stock_is_received_at_its_moment_whatever_keeps_it_from_being_published(
+    place: Place, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    with monkeypatch.context() as mistyped:
+        mistyped.setenv("SYNC_MAX_CHANGED_PERCENT", "30%")
+        launch_in(seconds, mistyped.setattr)
+        assert "SYNC_MAX_CHANGED_PERCENT" in place.failure(place.run(JOB))
+    ((received_at,),) = place.rows("select distinct received_at from shipment_receipt")
+    assert restocked(place)
+    assert received_at >= moment_of(place)
+    assert shown(place) == TARGETS
+    assert publish_alone(place).success
+    assert shown(place) == LAUNCHED
+
+
 def test_a_run_does_not_wait_for_the_shop_that_it_holds_itself(place: Place) -> None:
     schedule(-3600)
     receive = [dg.AssetKey(asset) for asset in ("shipment_receipt", "inventory_item_detail", "inventory_item")]
@@ -201,6 +217,13 @@ def test_a_run_that_waits_for_a_shop_holds_up_no_later_restock(place: Place) -> 
         )
         until(lambda: isinstance(asked(), dg.RunRequest), "the next is asked for")
         assert run.is_alive()
+        retry = place.instance.create_run_for_job(
+            defs.resolve_job_def(JOB).get_subset(asset_selection={dg.AssetKey("restock_upload")}),
+            asset_selection=frozenset([dg.AssetKey("restock_upload")]),
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        assert isinstance(asked(), dg.RunRequest), "a retry that only publishes receives nothing"
+        place.instance.report_run_canceled(retry)
     run.join()
 
 

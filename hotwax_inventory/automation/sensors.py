@@ -17,8 +17,13 @@ from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.imports.feeds import FEEDS
 from hotwax_inventory.imports.reference import files_state
 from hotwax_inventory.ledger.receiving import due_shipments, lead_ends_at
+from hotwax_inventory.publish.delta import runs_too
 from hotwax_inventory.resources import Sftp, Warehouse, WarehouseBusy
 from hotwax_inventory.sftp_errors import SftpUnavailable
+
+# A restock is for a moment: where the run that was to receive it has failed, the next one is not to wait for the hour.
+RESTOCK_RETRY_MINUTES = 5
+RECEIPT = "shipment_receipt"
 
 
 def file_sensor(feed: Feed) -> dg.SensorDefinition:
@@ -67,7 +72,9 @@ def _receiving(instance: dg.DagsterInstance) -> str | None:
     """The beginning of the id of a run that receives restocks, or will; one that has, and publishes them, holds up no other."""
     runs = instance.get_runs(dg.RunsFilter(job_name=SCHEDULE_RESTOCK.name, statuses=IN_PROGRESS))
     for run in runs:
-        steps = instance.get_run_step_stats(run.run_id, ["shipment_receipt"])
+        if not runs_too(run, RECEIPT) or RECEIPT not in (run.step_keys_to_execute or [RECEIPT]):
+            continue
+        steps = instance.get_run_step_stats(run.run_id, [RECEIPT])
         if not any(step.status and step.status.value == "SUCCESS" for step in steps):
             return run.run_id[:8]
     return None
@@ -85,10 +92,11 @@ def _request(
     return dg.RunRequest(run_key=run_key)
 
 
-def _run_key(name: str, files: Sequence[tuple[str, int, float]]) -> str:
-    """A key of the files as they are, and of the hour: what a failed run left behind is tried again, once an hour."""
+def _run_key(name: str, files: Sequence[tuple[str, int, float]], minutes: int = 60) -> str:
+    """A key of the files as they are, and of the hour: what a failed run left behind is tried again, once in so many minutes."""
     digest = hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()[:32]
-    return f"{name}:{digest}:{datetime.now(UTC):%Y-%m-%dT%H}"
+    now = datetime.now(UTC)
+    return f"{name}:{digest}:{now:%Y-%m-%dT%H}:{now.minute // minutes}"
 
 
 @dg.sensor(
@@ -149,7 +157,8 @@ def schedule_restock_due(context: dg.SensorEvaluationContext) -> dg.RunRequest |
         return dg.SkipReason("No restock is due.")
     if run := _receiving(context.instance):
         return dg.SkipReason(f"{len(due)} restocks are due; schedule_restock is receiving already (run {run}).")
-    return dg.RunRequest(run_key=_run_key("SCHEDULED_RESTOCK", [(name, 0, at.timestamp()) for name, at in due]))
+    waiting = [(name, 0, at.timestamp()) for name, at in due]
+    return dg.RunRequest(run_key=_run_key("SCHEDULED_RESTOCK", waiting, RESTOCK_RETRY_MINUTES))
 
 
 SENSORS = (

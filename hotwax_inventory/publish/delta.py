@@ -169,7 +169,7 @@ def require_written(shop: Shop) -> None:
 
 
 def runs_too(run: dg.DagsterRun, asset: str) -> bool:
-    """Whether a run materialises an asset."""
+    """Whether a run materialises an asset of its job, or that which it retries has done so: without a selection, each."""
     selected = run.asset_selection
     return dg.AssetKey(asset) in selected if selected else True
 

@@ -27,7 +27,7 @@ from hotwax_inventory.publish.manifest import RESTOCK, Delta, claim, newest_scop
 from hotwax_inventory.publish.moved import since_seq
 from hotwax_inventory.publish.resume import interrupted, resume, send_begun
 from hotwax_inventory.publish.sending import begin
-from hotwax_inventory.publish.target import RestockPublication, Scope, UnknownGroup
+from hotwax_inventory.publish.target import RestockPublication, Scope
 from hotwax_inventory.resources import Shopify, Warehouse, transaction
 from hotwax_inventory.shopify import ShopifyClient
 
@@ -65,7 +65,11 @@ class Launcher(Receiver):
     def receive_at(self, moment: datetime, receipt: Receipt, run: dg.DagsterRun, warehouse: Warehouse) -> int:
         if not runs_too(run, UPLOAD):
             return super().receive_at(moment, receipt, run, warehouse)
-        scopes = restock_scopes(run, warehouse)
+        try:
+            scopes = restock_scopes(run, warehouse)
+        except Exception as error:
+            _told_of(error)
+            return super().receive_at(moment, receipt, run, warehouse)
         if seconds_until(moment) < LATE_SECONDS:
             return self._receive_late(moment, receipt, scopes, run, warehouse)
         preparing = {
@@ -80,9 +84,8 @@ class Launcher(Receiver):
         wait_until(moment - _seconds(TAKE_SECONDS + 2 * sum(one.rehearsal_seconds for one in ready)))
         try:
             items = self._launch(moment, receipt, ready, run, warehouse)
-        except (duckdb.Error, OSError, UnknownGroup) as error:
-            # the stock comes at its moment, whatever keeps a delta from being made
-            dg.get_dagster_logger().warning(f"The restock is received first and published then: {error}")
+        except Exception as error:
+            _told_of(error)
             return self._receive_late(moment, receipt, scopes, run, warehouse)
         launched = {one.scope.shop.shop_id for one in ready}
         self._publish_late([scope for scope in scopes if scope.shop.shop_id not in launched], run, warehouse)
@@ -192,6 +195,11 @@ def _clear_the_way(shop_id: str, client: ShopifyClient, run: dg.DagsterRun, ware
         unfinished = interrupted(shop_id, connection)
     if unfinished is not None:
         resume(unfinished, run.run_id, warehouse, client)
+
+
+def _told_of(error: Exception) -> None:
+    """The stock comes at its moment, whatever keeps a delta from being made; `restock_upload` meets that again, and ends red."""
+    dg.get_dagster_logger().warning(f"The restock is received first and published then: {error}")
 
 
 def _outcome(shop_id: str, preparing: Future[Ready | None]) -> Ready | None:
