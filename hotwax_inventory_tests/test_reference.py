@@ -1,6 +1,7 @@
 """Reference CSVs are loaded all or nothing."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,11 @@ BAD_ROWS = [
         "SHOP,10001,1\nSHOP,10002,1\n",
         'column shopify_inventory_item_id: "1" is the item of two products',
     ),
+    (
+        "shopify_shop",
+        "A_SHOP,,STORE,,\na-shop,,STORE,,\n",
+        'shopify_shop.csv, line 2, column shop_id: "A_SHOP" has the variables SHOPIFY_<SHOP>_… of another shop, too.',
+    ),
     ("virtual_queue_item", "O,1,10001,_NA_,-1,STORE\n", 'column quantity: "-1" is not a whole number of units'),
     ("virtual_queue_item", "O,1,10001,_NA_,,STORE\n", "virtual_queue_item.csv, line 2, column quantity: is empty"),
     (
@@ -204,6 +210,31 @@ def test_the_first_reference_makes_shops_partitions_and_products_known_by_every_
         ("SKU", "GIFT-KIT", "10009", "MARKETING_PKG_PICK", 1),
         ("UPCA", "840009", "10009", "MARKETING_PKG_PICK", 1),
     ]
+
+
+def test_a_file_that_has_lost_all_its_rows_is_told_once(new_office: Place) -> None:
+    def emptied() -> list[str]:
+        result = new_office.succeed("load_reference")
+        (check,) = [one for one in result.get_asset_check_evaluations() if one.check_name == "no_file_is_emptied"]
+        assert check.passed == (not check.description)
+        return re.findall(r"(\w+).csv has no rows now, where (\d+) were in force", check.description or "")
+
+    for name, content in OPTIONAL.items():
+        new_office.write_reference(name, content)
+    assert emptied() == []
+    new_office.write_reference("virtual_queue_item", HEADERS["virtual_queue_item"])
+    assert emptied() == [], "no order need be open"
+    new_office.write_reference("virtual_queue_item", OPTIONAL["virtual_queue_item"])
+    assert emptied() == []
+    for name in OPTIONAL:
+        (new_office.reference_dir / f"{name}.csv").unlink()
+    new_office.write_reference("shopify_shop_location", HEADERS["shopify_shop_location"])
+    assert sorted(emptied()) == [
+        ("shopify_shop_location", "3"),
+        ("shopify_shop_product", "1"),
+        ("virtual_queue_item", "1"),
+    ]
+    assert emptied() == []
 
 
 def test_a_new_reference_replaces_the_old_one(new_office: Place) -> None:

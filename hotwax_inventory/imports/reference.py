@@ -247,6 +247,11 @@ REFERENCE_FILES = (
             "shopify_facility_group_mode": "coalesce(shopify_facility_group_mode, 'exclude')",
         },
         (
+            Rule(
+                "shop_id",
+                "count(*) over (partition by upper(regexp_replace(shop_id, '[^A-Za-z0-9]', '_', 'g'))) = 1",
+                "has the variables SHOPIFY_<SHOP>_… of another shop, too",
+            ),
             _known("product_store_id", "product_store"),
             _one_of("inventory_master", "hotwax", "shopify"),
             _one_of("shopify_facility_group_mode", "exclude", "include"),
@@ -314,6 +319,11 @@ ASSETS = (
     "virtual_queue_item",
 )
 
+# That a shop or a location is gone stops its syncs without a word; that all are may be an export that has failed.
+NOT_EMPTIED = dg.AssetCheckSpec(
+    "no_file_is_emptied", asset="shopify_shop", description="Every reference file that had rows has some still."
+)
+
 
 @dg.multi_asset(
     name="reference",
@@ -329,6 +339,7 @@ ASSETS = (
         for file in REFERENCE_FILES
         if file.table.name in ASSETS
     ],
+    check_specs=[NOT_EMPTIED],
     can_subset=True,
 )
 def reference(
@@ -341,8 +352,11 @@ def reference(
     require_free_disk()
     state = files_state()
     with warehouse.transaction() as connection, settings.temporary_folder() as scratch:
-        for file in REFERENCE_FILES:
-            load_file(file, settings.reference_dir(), Path(scratch), connection)
+        emptied = [
+            f"{file.name} has no rows now, where {in_force:,} were in force."
+            for file in REFERENCE_FILES
+            if (in_force := load_file(file, settings.reference_dir(), Path(scratch), connection))
+        ]
         _identify(connection)
         for (shop_id,) in connection.execute(READ_SHOPS).fetchall():
             match_products(shop_id, connection)
@@ -353,11 +367,21 @@ def reference(
         shops = connection.execute("select shop_id, inventory_master from shopify_shop order by shop_id").fetchall()
     context.instance.add_dynamic_partitions("shop", [shop_id for shop_id, _ in shops])
     of_shops = {"inventory_master": dg.MetadataValue.json(dict(shops)), "files_state": state}
+    check = dg.AssetCheckResult(
+        check_name=NOT_EMPTIED.name,
+        passed=not emptied,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{' '.join(emptied)} If that is not meant, write it again, whole, and load the reference."
+        if emptied
+        else None,
+    )
     yield from summary.asked_for(
         context,
         (
             dg.MaterializeResult(
-                name, {"dagster/row_count": counts[name], **(of_shops if name == "shopify_shop" else {})}
+                name,
+                {"dagster/row_count": counts[name], **(of_shops if name == "shopify_shop" else {})},
+                check_results=[check] if name == "shopify_shop" else [],
             )
             for name in ASSETS
         ),
@@ -381,15 +405,16 @@ def files_state() -> str:
     return hashlib.sha256(json.dumps(found).encode()).hexdigest() if found else ""
 
 
-def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    """Replace a table by the rows of its CSV; an optional file that is not there has none. Raises BadReference."""
+def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duckdb.DuckDBPyConnection) -> int:
+    """Replace a table by the rows of its CSV; an optional file that is not there has none. Raises BadReference.
+
+    How many rows have been in force where there are none now; that no order item is open any more is nothing odd, but where its
+    file is missing."""
     path = folder / file.name
-    if not path.exists() and file.is_optional:
-        if file.kept and (in_force := scalar(connection, f"select count(*) from {file.table.name} where quantity > 0")):
-            dg.get_dagster_logger().warning(
-                f"{path} is missing: the {in_force:,} order items that were open are closed, and what they held back is promised "
-                "again. If they are open, write it again, whole, and load the reference."
-            )
+    is_missing = file.is_optional and not path.exists()
+    counted = "quantity > 0" if file.kept else "true"
+    in_force = scalar(connection, f"select count(*) from {file.table.name} where {counted}")
+    if is_missing:
         names = ", ".join(f"null::varchar as {name}" for name in file.columns)
         connection.execute(f"create or replace temp table staged as select 0 as line_number, {names} limit 0")
     else:
@@ -406,6 +431,8 @@ def load_file(file: ReferenceFile, folder: Path, scratch: Path, connection: duck
         connection.execute(file.moved)
     if file.moved or any(column.name == "changed_seq" for column in file.table.columns):
         connection.execute("update sequence set last_value = last_value + 1")
+    is_emptied = is_missing or not (file.kept or scalar(connection, f"select count(*) from {file.table.name}"))
+    return in_force if is_emptied else 0
 
 
 def stated_shops(connection: duckdb.DuckDBPyConnection) -> set[str]:
