@@ -241,7 +241,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 @contextmanager
 def more_memory(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Let work have MORE_MEMORY until it is done."""
+    """Let work have MORE_MEMORY until it is done. Where it fails nothing is set back: the engine goes with its connection."""
     connection.execute(f"set memory_limit = '{MORE_MEMORY}'")
     yield
     connection.execute(f"set memory_limit = '{ENGINE['memory_limit']}'")

@@ -96,7 +96,7 @@ class Stored:
     async def store(self, event: Event) -> bool:
         """Return when the event is on disk; whether it had not been there before. Raises OSError."""
         await self.recall()
-        key = (event.shop_id, event.webhook_id)
+        key = _key(event)
         if key in self._known:
             if first := self._known[key]:
                 await asyncio.shield(first)
@@ -106,14 +106,7 @@ class Stored:
         self._waiting.append((event, future))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
-        try:
-            await asyncio.shield(future)
-        except Exception:
-            self._known.pop(key, None)
-            raise
-        self._known[key] = None
-        while len(self._known) > inbox.MOST_REMEMBERED:
-            self._known.popitem(last=False)
+        await asyncio.shield(future)
         return True
 
     async def _write(self) -> None:
@@ -123,12 +116,20 @@ class Stored:
                 await asyncio.to_thread(inbox.write, [event for event, _ in group])
             except Exception as error:
                 # whatever it is, those who wait hear of it, and the next ones are written
-                for _, future in group:
+                for event, future in group:
+                    self._known.pop(_key(event), None)
                     future.set_exception(error)
             else:
-                for _, future in group:
+                for event, future in group:
+                    self._known[_key(event)] = None
                     future.set_result(None)
+            while len(self._known) > inbox.MOST_REMEMBERED:
+                self._known.popitem(last=False)
         self._writer = None
+
+
+def _key(event: Event) -> tuple[str, str]:
+    return event.shop_id, event.webhook_id
 
 
 class Receiver:

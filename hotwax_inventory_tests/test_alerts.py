@@ -147,6 +147,11 @@ def test_a_receiver_that_is_down_is_told_later_and_the_other_is_not_told_twice(w
             "ALERT_WEBHOOK_URL cannot be reached (ConnectionRefusedError)",
         ),
         ("ALERT_WEBHOOK_URL", "file:///etc/canary", "ALERT_WEBHOOK_URL must begin with https:// or http://."),
+        (
+            "ALERT_SMTP_URL",
+            "smtp://ops:caf%C3%A9@127.0.0.1:{port}",
+            "ALERT_SMTP_URL cannot be used (UnicodeEncodeError)",
+        ),
         ("ALERT_SMTP_URL", "mail.example.com", "ALERT_SMTP_URL takes smtp://user:password@host:port, or smtps://."),
         ("ALERT_EMAIL_TO", "", "ALERT_EMAIL_TO is not set. It takes the addresses that alerts go to."),
     ],
@@ -154,7 +159,7 @@ def test_a_receiver_that_is_down_is_told_later_and_the_other_is_not_told_twice(w
 def test_one_way_that_cannot_work_says_so_and_does_not_stop_the_other(
     watch: Watch, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
-    monkeypatch.setenv(name, value)
+    monkeypatch.setenv(name, value.format(port=watch.mailbox.port))
     watch.place.run("import_inventory", {"inventory_reset": {"paths": ["nowhere.csv"]}})
     assert said in watch.tick()
     assert len(watch.webhook.posts) + len(watch.mailbox.messages) == 1

@@ -666,6 +666,7 @@ def test_mended_rows_become_part_of_the_file_that_they_were_refused_of(
     ((at_fault,),) = place.rows("select distinct column_name from data_manager_error")
     assert at_fault in text.splitlines()[0].split(","), "as the file spells it"
     (failed,) = (place.home / "landing").rglob("*failed-records*.csv")
+    assert ":" not in failed.name, "a person's file system may not take it"
     refused = failed.read_text()
     for n, (old, new) in enumerate(mends.items()):
         # the second time more than a week after

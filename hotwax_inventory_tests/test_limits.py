@@ -1,5 +1,6 @@
 """What is kept goes when its time has come, and not before nobody needs it; a disk that is nearly full stops a run in time."""
 
+import gzip
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,6 +155,18 @@ def test_a_warehouse_that_can_grow_no_more_keeps_what_was_committed_and_goes_on_
     assert place.rows("select count(*) from duckdb_tables() where table_name = 'large'") == [(0,)]
     place.put_reset("reset.csv", f"{HEADER}TEE-S,43,5,501\n")
     place.succeed("import_inventory")
+
+
+def test_a_gzip_file_for_which_there_is_no_room_is_not_taken_for_a_damaged_one(place: Place) -> None:
+    rows = "TEE-S,43,5,501\n" * 500_000
+    target = place.sftp_directory / "netsuite/inventoryitem/csv/reset.csv"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(gzip.compress((HEADER + rows).encode()))
+    with files_up_to(Warehouse().path.stat().st_size + (1 << 20)):
+        assert "File too large" in place.failure(place.run("import_inventory"))
+    assert place.rows("select status_id from data_manager_log") == [("pending",)]
+    place.succeed("import_inventory")
+    assert place.stock() == {("10001", "WAREHOUSE"): (5, 5)}
 
 
 def test_a_process_that_ends_takes_nothing_away_that_another_has_spilled(

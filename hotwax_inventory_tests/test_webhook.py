@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -205,6 +206,29 @@ def test_what_cannot_be_written_is_not_acknowledged(caller: Caller, monkeypatch:
         with pytest.raises(ValueError, match="a defect"):
             caller.post(BODY)
     assert caller.post(BODY) == 200
+    assert len(kept()) == 1
+
+
+def test_a_delivery_whose_sender_has_gone_is_taken_when_it_comes_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = inbox.Event("SHOP", "1", None, datetime.now(UTC).isoformat(), BODY.decode())
+
+    async def deliver() -> None:
+        stored = webhook.Stored()
+        await stored.recall()
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("No space left on device")))
+            first = asyncio.create_task(stored.store(event))
+            await asyncio.sleep(0)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            while stored._writer is not None:
+                await asyncio.sleep(0.001)
+        assert await stored.store(event)
+
+    asyncio.run(deliver())
     assert len(kept()) == 1
 
 

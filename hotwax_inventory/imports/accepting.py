@@ -262,7 +262,8 @@ def failed_records_path(file: PendingFile) -> Path:
 
     Fixed and dropped back on SFTP, they act at that time, so that no older number overrides a newer one. Rows that are refused once
     more keep the number of the file that they are of."""
-    stamp = file.effective_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # without colons, which a person's file system may not take
+    stamp = file.effective_at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     refused = REFUSED.search(file.file_name)
     mark = refused[0] if refused else "-failed-records"
     return (settings.home() / file.landed_path).parent / f"{stamp}{mark}-{file.log_id}.csv"

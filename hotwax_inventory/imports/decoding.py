@@ -13,7 +13,7 @@ import duckdb
 
 from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.imports.text import NEWLINE, NO_NULL, SEPARATOR, BadFile, JsonRecords, Text, header_of
-from hotwax_inventory.resources import scalar
+from hotwax_inventory.resources import require_free_disk, scalar
 
 BLOCK_BYTES = 1 << 23
 # A gzip file may grow to a hundred times its size, a small one to more; JSON that repeats itself does.
@@ -84,7 +84,7 @@ def _check_json(source: Path, encoding: str, plain: Path) -> None:
 
 
 def inflated(landed: Path, scratch: Path) -> Path:
-    """What is in a gzip file, as a file in `scratch`. Raises BadFile where it is damaged, empty or too large."""
+    """What is in a gzip file, as a file in `scratch`. Raises BadFile where it is damaged, empty or too large; DiskNearlyFull."""
     target = scratch / f"{landed.stem}.inflated"
     limit = min(MOST_INFLATED_BYTES, max(ALWAYS_INFLATED_BYTES, landed.stat().st_size * MOST_INFLATION))
     written = 0
@@ -94,8 +94,9 @@ def inflated(landed: Path, scratch: Path) -> Path:
                 written += len(block)
                 if written > limit:
                     raise BadFile(f"The gzip file inflates to more than {limit:,} bytes; that is refused.")
+                require_free_disk(len(block))
                 copy.write(block)
-    except (OSError, EOFError, zlib.error) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BadFile(f"The gzip file is damaged: {error}.") from error
     if not written:
         raise BadFile("The gzip file is empty inside.")

@@ -30,7 +30,8 @@ stated as (
 select n.product_id, i.shopify_inventory_item_id, 'sku' as matched_by
 from item as i
 join named as n on n.sku = i.sku
-anti join stated as s on s.product_id = n.product_id or s.shopify_inventory_item_id = i.shopify_inventory_item_id
+anti join stated as s on s.product_id = n.product_id
+anti join stated as o on o.shopify_inventory_item_id = i.shopify_inventory_item_id
 where i.item_count = 1 and n.product_count = 1
 union all
 select product_id, shopify_inventory_item_id, 'csv'

@@ -5,6 +5,7 @@ stock, whoever asks for it. Small files are posted many at a time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import dagster as dg
 import duckdb
@@ -158,11 +159,13 @@ def _waiting(connection: duckdb.DuckDBPyConnection) -> list[Waiting]:
 def _first_batch(files: list[Waiting]) -> list[Waiting]:
     """So many of the first files as share a transaction; one that may be held, or is large, has one of its own."""
     batch: list[Waiting] = []
+    rows = 0
     for file in files:
         is_alone = file.may_be_held or file.is_large_reset
-        if batch and (is_alone or sum(f.rows for f in batch) + file.rows > BATCH_ROWS):
+        if batch and (is_alone or rows + file.rows > BATCH_ROWS):
             break
         batch.append(file)
+        rows += file.rows
         if is_alone:
             break
     return batch
@@ -216,7 +219,7 @@ def _post(batch: list[Waiting], connection: duckdb.DuckDBPyConnection) -> list[P
         resets.choose_rows(table, connection)
     if batch[0].may_be_held and resets.held(batch[0].log_id, connection):
         return []
-    bases = [sum(file.last_line for file in batch[:i]) for i in range(len(batch))]
+    *bases, lines = accumulate((file.last_line for file in batch), initial=0)
     connection.execute(POSTING, {"log_ids": [file.log_id for file in batch], "seq_bases": bases})
     if batch[0].is_large_reset:
         if resets.post_by_joins(batch[0].rows, connection):
@@ -233,9 +236,7 @@ def _post(batch: list[Waiting], connection: duckdb.DuckDBPyConnection) -> list[P
         resets.cancel_held("select log_id from posting", connection)
     rows = {file.log_id: file.rows for file in batch}
     posted = [Posted(log_id, rows[log_id], *did) for log_id, *did in connection.execute(POSTED).fetchall()]
-    connection.execute(
-        "update sequence set last_value = last_value + $lines", {"lines": bases[-1] + batch[-1].last_line}
-    )
+    connection.execute("update sequence set last_value = last_value + $lines", {"lines": lines})
     connection.execute("drop table posting")
     return posted
 

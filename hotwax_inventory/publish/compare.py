@@ -48,9 +48,8 @@ class Live:
     left_out: dict[str, int]
 
 
-# Every level that has a target: those that {kept} says, and one row for all others, of which only `levels`, how many they are, is
-# kept. What was read `live` stands in place of the snapshot. `has_moved`: our own number, or the mapping, is newer than the
-# watermark.
+# The levels that have a target: a row for each that is {kept}, and one row, of nothing but their number `levels`, for all others.
+# What was read `live` stands in place of the snapshot. `has_moved`: our own number, or the mapping, is newer than the watermark.
 COMPARED = f"""
 create or replace temp table compared as
 with target as ({TARGET}),

@@ -144,7 +144,7 @@ def _result(metadata: dict[str, Any], complaint: str | None) -> dg.MaterializeRe
     )
 
 
-# What a run, or one that it retries, has sent last: the delta that it has made, or that of another run where it has made none.
+# The newest delta that a run, or one that it retries, has sent: its own, or where it has made none that of another run.
 OF_RUN = """
 select r.sync_run_id, r.job, coalesce(c.outcome, 'not_sent') as outcome, count(*)
 from sync_run as r

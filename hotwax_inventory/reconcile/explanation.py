@@ -15,6 +15,7 @@ import duckdb
 from pydantic import Field
 
 from hotwax_inventory import settings, tables
+from hotwax_inventory.layout import WarehouseTooNew, WarehouseTooOld, WarehouseUnusable
 from hotwax_inventory.markdown import markdown_cell, markdown_text, plain_cell, table
 from hotwax_inventory.publish.target import narrow
 from hotwax_inventory.reconcile import provenance, terms
@@ -262,7 +263,15 @@ def main() -> int:
     arguments = dict(zip(("product", "facility_id", "as_of"), sys.argv[1:], strict=False))
     try:
         found = explain(ExplainLevel(**{name: value for name, value in arguments.items() if value}), Warehouse())
-    except (NotKnown, NotAMoment, WarehouseBusy) as error:
+    except (
+        NotKnown,
+        NotAMoment,
+        WarehouseBusy,
+        WarehouseUnusable,
+        WarehouseTooNew,
+        WarehouseTooOld,
+        settings.SettingError,
+    ) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(found.render(is_page=False) + "\n")
