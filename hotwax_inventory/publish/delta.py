@@ -19,7 +19,7 @@ from hotwax_inventory.plots import bar_chart
 from hotwax_inventory.progress import Seconds
 from hotwax_inventory.publish.compare import ToRead, keep_delta, levels_to_read, make_delta, outbox_folder, read_live
 from hotwax_inventory.publish.guards import check_results, check_specs, ledger_alarms, percents, standing_alarms
-from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, Delta
+from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, UPLOADS, Delta
 from hotwax_inventory.publish.resume import interrupted, resume
 from hotwax_inventory.publish.target import Publication, RecentPublication, Scope
 from hotwax_inventory.resources import Shopify, Warehouse, require_free_disk, transaction
@@ -62,8 +62,6 @@ def recent_change_delta(
     """One change of a level whose number has moved since the shop's watermark."""
     return _plan(context, config, RECENT, shopify, warehouse)
 
-
-UPLOADS = {HARD_SYNC: "hard_sync_upload", RECENT: "recent_change_upload"}
 
 PREVIEW = """
 select coalesce(p.internal_name, c.product_id), c.facility_id, c.observed_quantity, c.target_quantity, c.delta

@@ -10,7 +10,7 @@ import duckdb
 
 from hotwax_inventory import settings
 from hotwax_inventory.ledger.sums import offenders
-from hotwax_inventory.publish.manifest import HARD_SYNC, Delta
+from hotwax_inventory.publish.manifest import UPLOADS, Delta
 from hotwax_inventory.resources import scalar
 from hotwax_inventory.shopify import ShopifyClient, ShopifyRefused, WrongVersion
 
@@ -164,8 +164,7 @@ def age_alarm(shop_id: str, job: str, sync_run_id: int, read_at: datetime) -> st
 
 
 def _how(job: str, sync_run_id: int) -> str:
-    upload = "hard_sync_upload" if job == HARD_SYNC else "recent_change_upload"
     return (
-        f"Read delta {sync_run_id}; if it is right, materialise {upload} alone with approve = true and "
+        f"Read delta {sync_run_id}; if it is right, materialise {UPLOADS[job]} alone with approve = true and "
         f"sync_run_id = {sync_run_id}."
     )

@@ -23,7 +23,7 @@ from hotwax_inventory.ledger.receiving import Receipt, Receiver, seconds_until, 
 from hotwax_inventory.publish.compare import Live, ToRead, keep_delta, levels_to_read, make_delta, read_live
 from hotwax_inventory.publish.delta import runs_too
 from hotwax_inventory.publish.guards import require_standing
-from hotwax_inventory.publish.manifest import RESTOCK, Delta, claim, newest_scope
+from hotwax_inventory.publish.manifest import RESTOCK, UPLOADS, Delta, claim, newest_scope
 from hotwax_inventory.publish.moved import since_seq
 from hotwax_inventory.publish.resume import interrupted, resume, send_begun
 from hotwax_inventory.publish.sending import begin
@@ -31,7 +31,7 @@ from hotwax_inventory.publish.target import RestockPublication, Scope
 from hotwax_inventory.resources import Shopify, Warehouse, transaction
 from hotwax_inventory.shopify import ShopifyClient
 
-UPLOAD = "restock_upload"
+UPLOAD = UPLOADS[RESTOCK]
 # How a shop is published, whatever publishes to it.
 INHERITED = {"facility_group_id", "shopify_facility_group_id", "use_valid_atp", "difference_from"}
 # How long before the moment levels are read, and the warehouse is taken; a large warehouse takes longer, as its rehearsal shows.

@@ -17,6 +17,9 @@ from hotwax_inventory.publish.target import Publication, Scope
 from hotwax_inventory.resources import scalar
 
 HARD_SYNC, RECENT, RESTOCK = "hard_sync", "upload_recent_inventory_changes", "schedule_restock"
+# The assets of each job: what makes its delta, and what sends it; a restock's is made and sent at once.
+DELTAS = {HARD_SYNC: "hard_sync_delta", RECENT: "recent_change_delta"}
+UPLOADS = {HARD_SYNC: "hard_sync_upload", RECENT: "recent_change_upload", RESTOCK: "restock_upload"}
 
 # In order, since two processors would leave parts of row groups, which are written once more when the file is closed.
 CHANGES = """

@@ -16,7 +16,7 @@ from hotwax_inventory.progress import Seconds
 from hotwax_inventory.publish.batch import Outcome
 from hotwax_inventory.publish.delta import require_written, runs_too
 from hotwax_inventory.publish.guards import age_alarm, require_standing
-from hotwax_inventory.publish.manifest import HARD_SYNC, RECENT, claim
+from hotwax_inventory.publish.manifest import DELTAS, HARD_SYNC, RECENT, claim
 from hotwax_inventory.publish.resume import interrupted, resume, send
 from hotwax_inventory.resources import Shopify, Warehouse, scalar
 
@@ -79,9 +79,6 @@ def recent_change_upload(
 ) -> dg.MaterializeResult:
     """One delta of recent changes that was sent, with an outcome for each of its changes."""
     return _upload(context, config, RECENT, shopify, warehouse)
-
-
-DELTAS = {HARD_SYNC: "hard_sync_delta", RECENT: "recent_change_delta"}
 
 
 def _upload(
