@@ -631,7 +631,7 @@ def test_an_unknown_group_and_a_shop_of_another_master_are_said_in_words(stocked
         ),
         (
             {"data": {"inventoryAdjustQuantities": {"inventoryAdjustmentGroup": None, "userErrors": []}}},
-            ("no_op", None, ()),
+            ("retryable", "NO_GROUP", ()),
         ),
         (
             {

@@ -1,6 +1,7 @@
 """The recent job: what has moved is sent at the cost of what has moved, and sales in flight stand where that is asked for."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 
 from hotwax_inventory import shopify_documents
 from hotwax_inventory.automation.schedules import upload_recent_inventory_changes_quarter_hourly
-from hotwax_inventory.publish import settling
+from hotwax_inventory.publish import decisions, settling
 from hotwax_inventory.resources import Warehouse
-from hotwax_inventory.shopify import ShopifyClient
+from hotwax_inventory.shopify import ShopifyClient, ShopifyUnavailable
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import REFERENCE, Place
 from hotwax_inventory_tests.test_feeds import KITS, QUEUE
@@ -473,6 +474,98 @@ def test_what_is_refused_of_a_delta_that_was_interrupted_is_told(
     code = "NON_MUTABLE_INVENTORY_ITEM"
     synced.simulator.faults.add(Fault("inventoryAdjustQuantities", "user_error", at_call=0, value=code))
     assert code in synced.failure(synced.run(RECENT, shop="SHOP"))
+
+
+def _unavailable() -> dict[str, Any]:
+    raise ShopifyUnavailable("HTTP 504")
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [_unavailable, lambda: {"errors": [{"message": "boom"}]}, lambda: user_error("SERVICE_UNAVAILABLE")],
+    ids=["not at all", "by something else", "not now"],
+)
+def test_a_line_that_is_never_answered_well_keeps_nothing_else_back_for_longer_than_a_run(
+    synced: Place, monkeypatch: pytest.MonkeyPatch, answered: Callable[[], dict[str, Any]]
+) -> None:
+    tee, answer = f"gid://shopify/InventoryItem/{item(synced, 'TEE-M')}", ShopifyClient.answer
+
+    def without_one(client: ShopifyClient, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if document == shopify_documents.ADJUST and tee in json.dumps(variables):
+            return answered()
+        return answer(client, document, variables)
+
+    monkeypatch.setattr(settling, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(decisions, "TOGETHER", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(ShopifyClient, "answer", without_one)
+        for more in (10, 20):
+            rows = (("116", 6 + more, "501"), ("116", more, "502"), ("116", 3 + more, "503"), ("281", 8 + more, "503"))
+            reset(synced, f"more-{more}", *rows)
+            for _ in range(2):
+                assert not synced.run(RECENT, shop="SHOP").success
+            promised = {"TEE-S": (20 + more, 6 + more, 4), "TEE-L": (41 + 2 * more, 3 + more, 8 + more)}
+            for sku, quantities in promised.items():
+                assert tuple(shown(synced)[sku, location] for location in (7000, 7116, 7281)) == quantities
+            assert shown(synced)["TEE-M", 7116] == 0
+    synced.succeed(RECENT, shop="SHOP")
+    assert shown(synced)["TEE-M", 7116] == 20
+
+
+def user_error(code: str) -> dict[str, Any]:
+    error = {"code": code, "field": None, "message": ""}
+    return {"data": {"inventoryAdjustQuantities": {"inventoryAdjustmentGroup": None, "userErrors": [error]}}}
+
+
+@pytest.mark.parametrize("parameters", [{}, LAST_PUBLISHED], ids=["shopify", "last_published"])
+def test_a_line_that_was_given_up_and_is_worked_all_the_same_counts_once(
+    synced: Place, monkeypatch: pytest.MonkeyPatch, parameters: dict[str, str]
+) -> None:
+    answer, worked_late = ShopifyClient.answer, dict[str, dict[str, Any]]()
+    is_first_run = True
+
+    def late(client: ShopifyClient, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if document != shopify_documents.ADJUST:
+            return answer(client, document, variables)
+        if is_first_run:
+            worked_late[variables["idempotencyKey"]] = variables
+        if variables["idempotencyKey"] in worked_late:
+            return user_error("IDEMPOTENCY_CONCURRENT_REQUEST")
+        while worked_late:
+            answer(client, document, worked_late.popitem()[1])
+        return answer(client, document, variables)
+
+    monkeypatch.setattr(settling, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(ShopifyClient, "answer", late)
+    reset(synced, "later", ("116", 16, "501"), ("116", 7, "502"), ("281", 1, "503"))
+    assert not synced.run(RECENT, {"recent_change_delta": parameters}, shop="SHOP").success
+    assert shown(synced) == TARGETS
+    is_first_run = False
+    for _ in range(2):
+        synced.run(RECENT, {"recent_change_delta": parameters}, shop="SHOP")
+    changed = {("TEE-S", 7000): 30, ("TEE-S", 7116): 16, ("TEE-M", 7000): 29, ("TEE-M", 7116): 7}
+    assert shown(synced) == TARGETS | changed | {("TEE-L", 7000): 34, ("TEE-L", 7281): 1}
+
+
+def test_an_answer_without_a_sign_of_the_change_is_no_success(synced: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, is_done = ShopifyClient.answer, False
+
+    def nothing_said(client: ShopifyClient, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if document == shopify_documents.ADJUST:
+            if is_done:
+                answer(client, document, variables)
+            return {"data": {"inventoryAdjustQuantities": {"inventoryAdjustmentGroup": None, "userErrors": []}}}
+        return answer(client, document, variables)
+
+    monkeypatch.setattr(settling, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(ShopifyClient, "answer", nothing_said)
+    reset(synced, "later", ("116", 9, "501"))
+    for _ in range(2):
+        assert not synced.run(RECENT, shop="SHOP").success
+    assert shown(synced) == TARGETS
+    is_done = True
+    synced.succeed(RECENT, shop="SHOP")
+    assert shown(synced)["TEE-S", 7116] == 9
 
 
 def test_a_sale_between_read_and_write_stands_too(synced: Place, monkeypatch: pytest.MonkeyPatch) -> None:

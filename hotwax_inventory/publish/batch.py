@@ -35,6 +35,10 @@ OPEN_OUTCOMES = f"({', '.join(map(sql_text, OPEN))})"
 IS_OPEN = f"(c.outcome is null or c.outcome in {OPEN_OUTCOMES})"
 # Codes of ours for an unknown outcome that Shopify has said nothing of, in SQL: the change may have been made.
 IS_UNANSWERED = "regexp_matches(error_code, '^NO_(ANSWER|PAYLOAD|RESULT)')"
+# The code of an answer that has no error, and no sign of a change either: what has become of it the level shows.
+NO_GROUP = "NO_GROUP"
+# The code where it was asked for again in vain, also while it is sent otherwise after that.
+ASKED_IN_VAIN = "NO_ANSWER_AGAIN"
 
 STALE_MESSAGE = "The changeFromQuantity argument no longer matches the persisted quantity."
 STALE_CODES = frozenset({"CHANGE_FROM_QUANTITY_STALE", "COMPARE_QUANTITY_STALE"})
@@ -276,7 +280,7 @@ def classify(line_number: int, answer: dict[str, Any]) -> LineOutcome:
     if not errors and isinstance(payload, dict) and isinstance(payload.get("userErrors"), list):
         errors = errors_of(payload, "userErrors")
         if not errors:
-            return LineOutcome(line_number, Outcome.NO_OP)
+            return LineOutcome(line_number, Outcome.RETRYABLE, NO_GROUP)
         is_refused = True
     if not errors:
         return LineOutcome(line_number, Outcome.UNKNOWN, "NO_PAYLOAD")

@@ -4,8 +4,10 @@ nobody has moved the level; or a new decision, our number of now against the lev
 import duckdb
 
 from hotwax_inventory.publish.batch import (
+    ASKED_IN_VAIN,
     IS_OPEN,
     IS_UNANSWERED,
+    NO_GROUP,
     PERMANENT_CODES,
     PLACED,
     SAME_KEY_CODES,
@@ -91,7 +93,7 @@ where c.sync_run_id = $sync_run_id
 """
 
 # What becomes of each change; null where it is to be sent again.
-DECIDED = """
+DECIDED = f"""
 create or replace temp table decided as
 select
     *,
@@ -102,10 +104,14 @@ select
         when is_silent and is_remembered and not is_given_up then outcome
         -- the level shows that the change was made; of units taken away, strangers may have bought as many instead
         when is_unclear and available = observed_quantity + delta and not ($is_from_published and delta < 0) then 'applied'
+        when error_code = '{NO_GROUP}' and available = observed_quantity + delta then 'no_op'
+        -- a moment ago the level had not moved: it was the line that had not been answered, at last
+        when error_code = '{ASKED_IN_VAIN}' and outcome = 'stale' and available = observed_quantity + delta then 'applied'
         -- strangers have moved the level too, and only our own movement may be sent, which may have been made already
         when is_forgotten then 'contested'
-        -- it was asked for to the last
-        when is_silent and is_given_up then if(available = observed_quantity, 'contested', outcome)
+        -- it was asked for to the last; what was beside others in its line goes once more, with fewer
+        when is_given_up and (size = 1 or available <> observed_quantity)
+            then if(available = observed_quantity, 'contested', outcome)
         when promised_quantity is null then 'permanent'
         -- our number has moved since an interrupted delta was made: that is for a delta with guards of its own
         when is_overtaken then 'contested'
@@ -114,7 +120,7 @@ select
     case
         when available is null then 'LEVEL_NOT_FOUND'
         when decision = 'contested' and is_forgotten then 'MOVED_WHILE_UNKNOWN'
-        when is_silent and is_given_up then error_code
+        when is_given_up then error_code
         when decision = 'contested' then 'OVERTAKEN'
         when decision = 'permanent' then 'NOTHING_PROMISED'
         else error_code
@@ -124,9 +130,9 @@ from (
         *,
         if(available = observed_quantity, target_quantity, promised_quantity) as aimed_quantity,
         if(available = observed_quantity, delta, promised_quantity - base_quantity) as aimed_delta,
-        is_silent or coalesce(error_code = 'IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED', false) as is_unclear,
+        is_silent or coalesce(error_code in ('IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED', '{ASKED_IN_VAIN}'), false) as is_unclear,
         is_unclear and $is_from_published and available <> observed_quantity as is_forgotten,
-        $is_resumed and attempts + 1 >= $rounds as is_given_up,
+        $is_resumed and is_silent and (attempts + 1 >= $rounds or error_code = '{ASKED_IN_VAIN}') as is_given_up,
         $is_resumed and promised_quantity <> target_quantity as is_overtaken
     from opened
 )
@@ -147,11 +153,12 @@ where c.sync_run_id = $sync_run_id
     and c.shopify_location_id = d.shopify_location_id
 """
 
-# So many changes are together in a line whose levels have not moved, where others of their line have.
+# So many changes are together in a line whose levels have not moved, where others of their line have, or it was never answered.
 TOGETHER = 10
 
 # A line is refused as a whole for one level that others have moved: such a level, and a change that is refused, goes alone, what
-# stood beside it in a short line, and alone the time after.
+# stood beside it in a short line, and alone the time after. So does a line that is never answered: should it be worked after all,
+# its levels show otherwise than it says, and it is refused.
 AGAIN = f"""
 select
     shopify_inventory_item_id,
@@ -161,12 +168,17 @@ select
     aimed_delta as delta,
     case
         when must_part then 2 * dense_rank() over (order by file_name, line_number) + (2 * line_position >= size)::integer
-        when is_alone or available <> observed_quantity or (outcome = 'stale' and attempts > 0) then -row_number() over ()
-        when outcome = 'stale'
+        when is_alone
+            or available <> observed_quantity
+            or (outcome = 'stale' and attempts > 0)
+            or (is_given_up and size <= {TOGETHER})
+            then -row_number() over ()
+        when outcome = 'stale' or is_given_up
             then {1 << 40} + row_number() over (order by shopify_inventory_item_id, shopify_location_id) // {TOGETHER}
         else 0
     end as batch,
-    attempts + if(must_part, 0, 1) as attempts
+    case when is_given_up then 0 else attempts + if(must_part, 0, 1) end as attempts,
+    if(is_given_up or error_code = '{ASKED_IN_VAIN}', '{ASKED_IN_VAIN}', null) as asked_code
 from decided
 where decision is null
 """
@@ -184,7 +196,7 @@ set
     line_number = l.line_number,
     line_position = n.line_position,
     outcome = null,
-    error_code = null,
+    error_code = n.asked_code,
     attempts = n.attempts,
     decided_at = null
 from change as n

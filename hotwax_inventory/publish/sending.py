@@ -4,7 +4,7 @@ Before the first byte of a file leaves, its changes are marked unknown; only Sho
 ends a run, and whenever, the next one finds out what is certain and what is not."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import dagster as dg
@@ -12,12 +12,14 @@ import duckdb
 
 from hotwax_inventory import settings, shopify_documents
 from hotwax_inventory.progress import Progress
-from hotwax_inventory.publish.batch import OPEN_OUTCOMES, LineOutcome, classify, results
+from hotwax_inventory.publish.batch import ASKED_IN_VAIN, OPEN_OUTCOMES, LineOutcome, classify, results
 from hotwax_inventory.resources import Warehouse, scalar
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
 OPERATIONS_AT_ONCE = 5
 LINES_AT_ONCE = 10
+# So many lines without an answer, or as many as are asked at once before any is answered, are no matter of the lines.
+MOST_UNANSWERED = 100
 # So many changes of a later round go directly, whatever DIRECT_PUSH_LIMIT says of the first.
 DIRECT_AGAIN = 1000
 
@@ -27,12 +29,24 @@ set sent_at = coalesce(sent_at, current_timestamp)
 where sync_run_id = $sync_run_id and file_name in (select unnest($names))
 """
 
-IN_FLIGHT = """
+IN_FLIGHT = f"""
 update sync_change
-set outcome = 'unknown', error_code = 'NO_ANSWER', decided_at = current_timestamp
+set
+    outcome = 'unknown',
+    error_code = if(error_code = '{ASKED_IN_VAIN}', error_code, 'NO_ANSWER'),
+    decided_at = current_timestamp
 where sync_run_id = $sync_run_id
     and file_name in (select unnest($names))
     and (outcome is null or outcome = 'unknown')
+"""
+
+IN_VAIN = f"""
+update sync_change
+set error_code = '{ASKED_IN_VAIN}', outcome = 'unknown'
+where sync_run_id = $sync_run_id
+    and file_name = $file_name
+    and line_number in (select unnest($line_numbers))
+    and outcome in {OPEN_OUTCOMES}
 """
 
 # A refusal, for good or by a code that is not known, is its row's where it names one; the others of the line go again. One for good
@@ -45,7 +59,7 @@ set
         when len(o.faulty) > 0 and not list_contains(o.faulty, c.line_position) then 'retryable'
         else o.outcome
     end,
-    error_code = o.code,
+    error_code = if(c.error_code = '{ASKED_IN_VAIN}' and o.outcome = 'stale', c.error_code, o.code),
     decided_at = current_timestamp
 from (
     select n.*, l.size
@@ -76,6 +90,10 @@ where c.sync_run_id = $sync_run_id
 """
 
 
+class LineUnanswered(ShopifyUnavailable):
+    """Shopify answers, but not to some lines."""
+
+
 class Sender:
     """Sends files of one delta."""
 
@@ -95,8 +113,7 @@ class Sender:
         if change_count > _direct_limit(is_first):
             self._send_in_bulk(names)
         else:
-            for name in names:
-                self._send_directly(name, None)
+            self._send_each(dict.fromkeys(names))
 
     def deliver_again(self, lines: dict[str, set[int]], change_count: int) -> None:
         """Send lines that were not answered again, the same bytes with the same keys: what was worked answers as it did then."""
@@ -104,8 +121,7 @@ class Sender:
             self._begin(list(lines))
             self._send_in_bulk(list(lines))
         else:
-            for name, line_numbers in lines.items():
-                self._send_directly(name, line_numbers)
+            self._send_each(lines)
 
     def collect(self, name: str, operation_id: str) -> None:
         """Wait for a file's operation and record what its result says; a line that it does not speak of stays unknown.
@@ -171,22 +187,45 @@ class Sender:
         self._log.info(f"{name} was sent: {operation_id}.")
         return operation_id
 
+    def _send_each(self, lines: Mapping[str, set[int] | None]) -> None:
+        """Send lines of files, or all of a file. Raises LineUnanswered once all that have an answer have it."""
+        unanswered = None
+        for name, line_numbers in lines.items():
+            try:
+                self._send_directly(name, line_numbers)
+            except LineUnanswered as error:
+                unanswered = error
+        if unanswered is not None:
+            raise unanswered
+
     def _send_directly(self, name: str, line_numbers: set[int] | None) -> None:
-        """Send lines of a file, some at once; the first that Shopify does not answer ends the sending."""
+        """Send lines of a file, some at once. Raises LineUnanswered, ShopifyUnavailable, ShopifyRefused."""
         with (settings.outbox() / name).open(encoding="utf-8") as file:
             lines = [(n, line) for n, line in enumerate(file) if line_numbers is None or n in line_numbers]
         progress = Progress(f"Lines of {name} that Shopify has answered", len(lines), "lines")
+        unanswered: list[ShopifyUnavailable] = []
         with ThreadPoolExecutor(LINES_AT_ONCE) as pool:
-            asked = [pool.submit(self._ask, line_number, line) for line_number, line in lines]
+            asked = {pool.submit(self._ask, line_number, line): line_number for line_number, line in lines}
             try:
                 for n, answer in enumerate(as_completed(asked), 1):
-                    answer.result()
+                    try:
+                        answer.result()
+                    except ShopifyUnavailable as error:
+                        unanswered.append(error)
+                        if len(unanswered) == (LINES_AT_ONCE if len(unanswered) == n else MOST_UNANSWERED):
+                            raise
                     progress.reached(n)
             finally:
                 pool.shutdown(cancel_futures=True)
-                answered = [answer for answer in asked if not answer.cancelled() and not answer.exception()]
+                ended = [answer for answer in asked if not answer.cancelled()]
                 with self._warehouse.transaction() as connection:
-                    self._record(name, [answer.result() for answer in answered], connection)
+                    self._record(name, [one.result() for one in ended if not one.exception()], connection)
+                    if line_numbers is not None:
+                        in_vain = [asked[one] for one in ended if isinstance(one.exception(), ShopifyUnavailable)]
+                        values = {"sync_run_id": self._sync_run_id, "file_name": name, "line_numbers": in_vain}
+                        connection.execute(IN_VAIN, values)
+        if unanswered:
+            raise LineUnanswered(f"{len(unanswered):,} of {len(lines):,} lines: {unanswered[-1]}") from unanswered[-1]
 
     def _ask(self, line_number: int, line: str) -> LineOutcome:
         return classify(line_number, self._client.answer(shopify_documents.ADJUST, json.loads(line)))

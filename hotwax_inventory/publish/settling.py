@@ -3,6 +3,8 @@ remembers keys, since a level that shows what a line asked for may show it becau
 are read again, and it is decided anew."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import dagster as dg
 import duckdb
@@ -10,10 +12,10 @@ import duckdb
 from hotwax_inventory import settings
 from hotwax_inventory.publish.batch import IS_OPEN, IS_UNANSWERED, SAME_KEY_CODES, load_shown
 from hotwax_inventory.publish.decisions import KEY_HOURS, ROUNDS, decide
-from hotwax_inventory.publish.sending import Sender
+from hotwax_inventory.publish.sending import LineUnanswered, Sender
 from hotwax_inventory.publish.target import Scope
 from hotwax_inventory.resources import Warehouse
-from hotwax_inventory.shopify import ShopifyClient
+from hotwax_inventory.shopify import ShopifyClient, ShopifyUnavailable
 
 # A line that is still being worked is asked for again after this long, then twice as long.
 PAUSE_SECONDS = 2.0
@@ -61,8 +63,19 @@ def settle(
     *,
     is_resumed: bool = False,
 ) -> None:
-    """Try until every change of a delta has an outcome, or was tried often enough. Raises ShopifyUnavailable, ShopifyRefused."""
-    asked = 0
+    """Try until every change of a delta has an outcome, or was tried often enough. What one run was not answered the next one sends
+    otherwise, so that a line that Shopify never answers keeps nothing else back. Raises ShopifyUnavailable, ShopifyRefused."""
+    asked, unavailable = 0, None
+
+    def send(deliver: Callable[[], None]) -> ShopifyUnavailable | None:
+        try:
+            deliver()
+        except ShopifyUnavailable as error:
+            if not is_resumed:
+                raise
+            return None if isinstance(error, LineUnanswered) else error
+        return None
+
     while True:
         with warehouse.transaction() as connection:
             open_levels = _open_levels(sync_run_id, connection)
@@ -76,15 +89,19 @@ def settle(
         if lines:
             time.sleep(asked * PAUSE_SECONDS)
             asked += 1
-            sender.deliver_again(lines, count)
+            unavailable = send(partial(sender.deliver_again, lines, count))
             with warehouse.transaction() as connection:
                 open_levels = _open_levels(sync_run_id, connection)
         shown = client.levels([(level, item) for item, _, level in open_levels if level])
         with warehouse.transaction() as connection:
             load_shown("reread", [(item, location) for item, location, _ in open_levels], shown, connection)
             files, count = decide(sync_run_id, scope, connection, is_resumed=is_resumed)
-        if files:
-            sender.deliver([file.name for file in files], count, is_first=False)
+        if unavailable is not None:
+            raise unavailable
+        if files and (
+            unavailable := send(partial(sender.deliver, [file.name for file in files], count, is_first=False))
+        ):
+            raise unavailable
 
 
 def _open_levels(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> list[tuple[int, int, int | None]]:
