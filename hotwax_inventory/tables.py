@@ -9,7 +9,7 @@ import dagster as dg
 
 TIME = "timestamp with time zone"
 # To be raised with any change of a table that a released version may have made; `layout` brings up what is older.
-LAYOUT = 5
+LAYOUT = 6
 
 # The rows that move stock.
 ROWS = (
@@ -351,6 +351,11 @@ KIT_COMPONENT = Table(
         Column("product_id", "varchar", "the kit"),
         Column("product_id_to", "varchar", "the component"),
         Column("quantity", "integer", "units of it in one kit"),
+        Column(
+            "refused_count",
+            "integer",
+            "rows of the kit's list that the file was refused of: with some, none can be made",
+        ),
         Column("from_date", TIME, "since when the list is in force"),
         Column("thru_date", TIME, "when the next list replaced it; empty: in force", optional=True),
         CHANGED_SEQ,
@@ -816,8 +821,8 @@ WORKLIST = Table(
         Column(
             "kind",
             "varchar",
-            "unmatched_item, unmapped_product, level_not_stocked, never_reset, file_held, file_failed, delta_held, "
-            "change_contested, change_refused",
+            "unmatched_item, unmapped_product, level_not_stocked, never_reset, kit_not_whole, file_held, file_failed, "
+            "delta_held, change_contested, change_refused",
         ),
         Column("shop_id", "varchar", "Shopify shop", optional=True),
         Column("product_id", "varchar", "HotWax product id", optional=True),

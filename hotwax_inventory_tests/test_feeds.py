@@ -390,6 +390,42 @@ def test_the_refused_rows_of_a_file_that_gives_reasons_of_its_own_come_back(plac
     assert place.stock() == {("10001", "WAREHOUSE"): (11, 11), ("10002", "WAREHOUSE"): (4, 4)}
 
 
+@pytest.mark.parametrize(
+    ("wrong", "made"),
+    [
+        ("509,NEW,1,", 0),
+        ("509,509,1,", 0),
+        ("509,TEE-M,0,", 0),
+        ("509,TEE-M", 0),
+        ("509,TEE-M,1,PRODUCT_VARIANT", 6),
+        ("501,TEE-M,1,", 6),
+    ],
+)
+def test_a_kit_of_whose_list_a_row_was_refused_cannot_be_made_until_it_has_come_back(
+    place: Place, wrong: str, made: int
+) -> None:
+    place.put_reset("reset.csv", f"{RESET}TEE-S,43,6,501\nTEE-M,43,4,502\nTEE-L,43,9,503\n", at(0))
+    header = "productId,productIdTo,quantity,productAssocTypeId\n"
+    place.put(f"{KITS}/whole.csv", f"{header}509,501,1,\n509,TEE-L,3,\n", at(1))
+    place.succeed("import_inventory")
+    place.succeed("import_kit_component")
+    kits = "select available_to_promise_total from kit_inventory where product_id = '10009'"
+    assert place.rows(kits) == [(3,)]
+    place.put(f"{KITS}/list.csv", f"{header}509,501,1,\n{wrong}\n", at(2))
+    place.succeed("import_kit_component")
+    assert place.rows(kits) == [(made,)]
+    assert place.logs()[-1][1:] == ("finished_with_errors", 2, 1, 0)
+    place.succeed("report_worklist")
+    told = "select name, detail from worklist where kind = 'kit_not_whole'"
+    why = "1 rows of its component list were refused, last in list.csv: none can be made"
+    assert place.rows(told) == ([] if made else [("GIFT-KIT", why)])
+    (failed,) = newest_failed_records(place)
+    place.put(f"{KITS}/{failed.name}", f"{header}509,TEE-M,1,\n", at(3))
+    place.succeed("import_kit_component")
+    assert place.rows(kits) == [(4,)]
+    assert place.rows(told) == []
+
+
 def test_kits_are_what_their_components_make(place: Place) -> None:
     header = "productId,productIdTo,quantity,productAssocTypeId\n"
     place.put_reset(

@@ -1,7 +1,8 @@
 """Component lists of kits from NetSuite: which products, and how many of each, make one kit (HotWax reference 3.6).
 
 A file's rows for a kit are its whole list, which replaces older ones: `thru_date` is when the next list came, and empty in the
-list in force. How many kits the stock makes is the ledger's matter."""
+list in force. A list of which rows were refused is not whole until they have come back mended: a kit without one of its components
+must not be sold. How many kits the stock makes is the ledger's matter."""
 
 import dagster as dg
 from pydantic import Field
@@ -86,12 +87,19 @@ judged as (
 select
     *,
     units::integer as quantity,
+    -- what is no component is not missing
+    count(*) filter (not is_right and refusal.column_name is distinct from 'product_assoc_type_id')
+        over (partition by log_id, product_id)::integer as refused_count,
     '-infinity'::timestamptz as from_date,
     null::timestamptz as thru_date,
-    (select last_value + 1 from sequence) as changed_seq,
-    coalesce(refusal is null and units between 1 and {MOST_UNITS}, false) as is_right,
-    false as is_of_nobody
-from judged
+    (select last_value + 1 from sequence) as changed_seq
+from (
+    select
+        *,
+        coalesce(refusal is null and units between 1 and {MOST_UNITS}, false) as is_right,
+        false as is_of_nobody
+    from judged
+)
 """
 
 # Each list of a touched kit holds from its file's time to that of the next, the rows of it that came mended as well.

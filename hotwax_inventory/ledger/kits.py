@@ -51,7 +51,8 @@ from kit_inventory
 where product_id not in ({KITS})
 """
 
-# A component that is not known at a facility counts zero there, so the kit does too; so does one that is a kit itself.
+# A component that is not known at a facility counts zero there, so the kit does too; so does one that is a kit itself, and
+# one whose row was refused, until a file of the same list has come without such rows.
 MADE = f"""
 create or replace temp table made as
 with component as (
@@ -63,8 +64,9 @@ with component as (
     group by product_id, product_id_to
 ),
 listed as (
-    select product_id, count(*) as components
-    from component
+    select product_id, count(distinct product_id_to) + arg_max(refused_count, log_id) as components
+    from kit_component
+    where thru_date is null and product_id in (select product_id from component)
     group by product_id
 ),
 stocked as (

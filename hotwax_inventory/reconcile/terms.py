@@ -71,7 +71,8 @@ QUEUE = Question(
 )
 COMPONENTS = Question(
     "Components of the kit",
-    "A facility has as many kits as its scarcest component makes; one that no file has named there, or that is a kit, makes none.",
+    "A facility has as many kits as its scarcest component makes; one that no file has named there, or that is a kit, makes none; "
+    "nor does a list of which rows were refused, until they have come back mended.",
     "facility, component, per kit, ATP, kits, list in file, line",
     f"""
     select e.facility_id, (select coalesce(internal_name, product_id) from product as p where p.product_id = k.product_id_to),

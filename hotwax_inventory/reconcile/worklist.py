@@ -100,6 +100,21 @@ anti join inventory_item as i on i.product_id = p.product_id and i.reset_at is n
 anti join kit_component as k on k.product_id = p.product_id and k.thru_date is null
 """
 
+KIT_LISTS = """
+select
+    'kit_not_whole', null, k.product_id, null, coalesce(any_value(p.internal_name), k.product_id),
+    arg_max(k.refused_count, k.log_id) || ' rows of its component list were refused, last in '
+        || arg_max(l.file_name, k.log_id) || ': none can be made',
+    'Put its failed-records file back, mended.',
+    max(l.registered_at)
+from kit_component as k
+join data_manager_log as l on l.log_id = k.log_id
+left join product as p on p.product_id = k.product_id
+where k.thru_date is null
+group by k.product_id
+having arg_max(k.refused_count, k.log_id) > 0
+"""
+
 FILES = """
 select
     'file_' || l.status_id, null, null, null, l.file_name, l.message,
@@ -173,7 +188,7 @@ where r.status_id = 'planned'
         where n.shop_id = r.shop_id and n.sync_run_id > r.sync_run_id and (n.job = r.job or n.job = 'hard_sync')
     )
 """
-KINDS = (ITEMS, PRODUCTS, LEVELS, NEVER_RESET, FILES, CHANGES, DELTAS)
+KINDS = (ITEMS, PRODUCTS, LEVELS, NEVER_RESET, KIT_LISTS, FILES, CHANGES, DELTAS)
 LIST = "select * from worklist order by kind, shop_id, name, facility_id"
 
 
