@@ -517,10 +517,14 @@ def user_error(code: str) -> dict[str, Any]:
     return {"data": {"inventoryAdjustQuantities": {"inventoryAdjustmentGroup": None, "userErrors": [error]}}}
 
 
-@pytest.mark.parametrize("parameters", [{}, LAST_PUBLISHED], ids=["shopify", "last_published"])
+@pytest.mark.parametrize("is_overtaken", [False, True])
+@pytest.mark.parametrize("changes_per_line", [1, 100])
+@pytest.mark.parametrize("difference_from", ["shopify", "last_published"])
 def test_a_line_that_was_given_up_and_is_worked_all_the_same_counts_once(
-    synced: Place, monkeypatch: pytest.MonkeyPatch, parameters: dict[str, str]
+    synced: Place, monkeypatch: pytest.MonkeyPatch, difference_from: str, changes_per_line: int, is_overtaken: bool
 ) -> None:
+    parameters = {"difference_from": difference_from, "changes_per_line": changes_per_line}
+    moved = (("116", 16, "501"), ("116", 7, "502"), ("281", 1, "503"))
     answer, worked_late = ShopifyClient.answer, dict[str, dict[str, Any]]()
     is_first_run = True
 
@@ -537,13 +541,16 @@ def test_a_line_that_was_given_up_and_is_worked_all_the_same_counts_once(
 
     monkeypatch.setattr(settling, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(ShopifyClient, "answer", late)
-    reset(synced, "later", ("116", 16, "501"), ("116", 7, "502"), ("281", 1, "503"))
+    reset(synced, "later", *moved)
     assert not synced.run(RECENT, {"recent_change_delta": parameters}, shop="SHOP").success
     assert shown(synced) == TARGETS
     is_first_run = False
+    if is_overtaken:
+        reset(synced, "still-later", ("116", 18, "501"))
     for _ in range(2):
         synced.run(RECENT, {"recent_change_delta": parameters}, shop="SHOP")
-    changed = {("TEE-S", 7000): 30, ("TEE-S", 7116): 16, ("TEE-M", 7000): 29, ("TEE-M", 7116): 7}
+    tees = 16 + 2 * is_overtaken
+    changed = {("TEE-S", 7000): 14 + tees, ("TEE-S", 7116): tees, ("TEE-M", 7000): 29, ("TEE-M", 7116): 7}
     assert shown(synced) == TARGETS | changed | {("TEE-L", 7000): 34, ("TEE-L", 7281): 1}
 
 

@@ -109,12 +109,15 @@ select
         when error_code = '{ASKED_IN_VAIN}' and outcome = 'stale' and available = observed_quantity + delta then 'applied'
         -- strangers have moved the level too, and only our own movement may be sent, which may have been made already
         when is_forgotten then 'contested'
-        -- it was asked for to the last; what was beside others in its line goes once more, with fewer
-        when is_given_up and (size = 1 or available <> observed_quantity)
+        -- it was asked for to the last; what was beside others in its line goes once more, with fewer of them, and so does what is
+        -- still being worked
+        when is_given_up
+            and (available <> observed_quantity or (size = 1 and error_code <> 'IDEMPOTENCY_CONCURRENT_REQUEST'))
             then if(available = observed_quantity, 'contested', outcome)
         when promised_quantity is null then 'permanent'
-        -- our number has moved since an interrupted delta was made: that is for a delta with guards of its own
-        when is_overtaken then 'contested'
+        -- our number has moved since an interrupted delta was made: that is for a delta with guards of its own, once it is certain
+        -- what this one has done
+        when is_overtaken and not is_given_up then 'contested'
         when aimed_delta = 0 then 'no_op'
     end as decision,
     case

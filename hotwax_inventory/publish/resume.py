@@ -56,20 +56,16 @@ PUBLISHED = (
     f"insert into published_level by name {CONFIRMED}",
 )
 
-# Where nobody will learn whether a change was made, or Shopify is still at it, units that it may have put on sale are taken
-# as put there, and units that it may have taken away as not taken: so what is sent next is too little where the guess is wrong, and
-# never puts on sale what strangers have bought. The drift report shows what is left.
+# Where nobody will learn any more whether a change was made, units that it may have put on sale are taken as put there, and units
+# that it may have taken away as not taken: so what is sent next is too little where the guess is wrong, and never puts on sale what
+# strangers have bought. The drift report shows what is left.
 GUESSED = """
 merge into published_level as p
 using (
     select *
     from sync_change
     where sync_run_id = $sync_run_id
-        and (
-            error_code = 'MOVED_WHILE_UNKNOWN'
-            or (outcome = 'unknown' and $is_given_up)
-            or (outcome = 'contested' and error_code = 'IDEMPOTENCY_CONCURRENT_REQUEST')
-        )
+        and (error_code = 'MOVED_WHILE_UNKNOWN' or outcome = 'unknown' and $is_given_up)
 ) as n
 on p.shop_id = n.shop_id
     and p.shopify_inventory_item_id = n.shopify_inventory_item_id

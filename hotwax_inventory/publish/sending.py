@@ -11,8 +11,9 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings, shopify_documents
+from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.progress import Progress
-from hotwax_inventory.publish.batch import ASKED_IN_VAIN, OPEN_OUTCOMES, LineOutcome, classify, results
+from hotwax_inventory.publish.batch import ASKED_IN_VAIN, OPEN_OUTCOMES, SAME_KEY_CODES, LineOutcome, classify, results
 from hotwax_inventory.resources import Warehouse, scalar
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
@@ -22,6 +23,8 @@ LINES_AT_ONCE = 10
 MOST_UNANSWERED = 100
 # So many changes of a later round go directly, whatever DIRECT_PUSH_LIMIT says of the first.
 DIRECT_AGAIN = 1000
+
+SAME_KEY = f"({', '.join(map(sql_text, sorted(SAME_KEY_CODES)))})"
 
 BEGUN = """
 update sync_file
@@ -55,11 +58,17 @@ OUTCOMES = f"""
 update sync_change as c
 set
     outcome = case
+        when c.error_code = '{ASKED_IN_VAIN}' and o.code in {SAME_KEY} then 'unknown'
         when o.outcome = 'permanent' and len(o.faulty) = 0 and o.size > 1 then 'retryable'
         when len(o.faulty) > 0 and not list_contains(o.faulty, c.line_position) then 'retryable'
         else o.outcome
     end,
-    error_code = if(c.error_code = '{ASKED_IN_VAIN}' and o.outcome = 'stale', c.error_code, o.code),
+    error_code = if(
+        c.error_code = '{ASKED_IN_VAIN}'
+            and (o.outcome = 'stale' or o.code in {SAME_KEY}),
+        c.error_code,
+        o.code
+    ),
     decided_at = current_timestamp
 from (
     select n.*, l.size
