@@ -296,7 +296,7 @@ def test_a_kit_list_that_comes_daily_is_whole_once_its_row_was_mended_or_can_be_
 def test_equal_rows_that_two_files_were_refused_of_all_count_once_they_can(place: Place, is_known: bool) -> None:
     """Put back too early they are refused again, and are put back again, as equal as they were."""
     for hour in (1, 2):
-        place.put(f"{RECEIPTS}/{hour}.csv", f"{DELTAS}43,NEW,SKU,5\n43,TEE-S,SKU,{hour}\n", at(hour))
+        place.put(f"{RECEIPTS}/{hour}.csv", f"{DELTAS}43,NEW,SKU,5,\n43,TEE-S,SKU,{hour},\n", at(hour))
     place.succeed("import_item_receipt")
     for has_product in [True] if is_known else [False, True]:
         if has_product:
@@ -368,6 +368,23 @@ def test_a_mended_row_stays_though_it_is_put_back_once_more_as_it_was(place: Pla
         ("10001",),
         ("10002",),
     ]
+
+
+def test_a_row_that_was_cut_off_is_refused_until_it_is_whole(place: Place) -> None:
+    place.put(f"{TRANSFERS}/t.csv", f"{DELTAS}43,NEW,SKU,5,new\n43,501,NETSUITE_PRODUCT_ID,1", at(1))
+    place.succeed("import_inventory_transfer")
+    place.write_reference("product", f"{REFERENCE['product']}10050,NEW,FINISHED_GOOD,599,,\n")
+    place.succeed("load_reference")
+    for hour in (2, 3):
+        (failed,) = newest_failed_records(place)
+        place.put(f"{TRANSFERS}/{failed.name}", failed.read_text(), at(hour))
+        place.succeed("import_inventory_transfer")
+        assert place.stock() == {("10050", "WAREHOUSE"): (5, 5)}
+    (failed,) = newest_failed_records(place)
+    assert ",1,(no field)," in failed.read_text()
+    place.put(f"{TRANSFERS}/{failed.name}", failed.read_text().replace(",1,(no field)", ",12,"), at(4))
+    place.succeed("import_inventory_transfer")
+    assert place.stock() == {("10001", "WAREHOUSE"): (12, 12), ("10050", "WAREHOUSE"): (5, 5)}
 
 
 def newest_failed_records(place: Place) -> list[Path]:

@@ -23,6 +23,7 @@ from asyncssh import SFTPName
 from hotwax_inventory import resources, sftp
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.files import landing, looking, names
+from hotwax_inventory.imports import queue
 from hotwax_inventory.imports.reset import FEED, ResetFiles
 from hotwax_inventory.resources import Sftp, Warehouse
 from hotwax_inventory.sftp import RemoteFile, SftpSession
@@ -353,6 +354,20 @@ def test_schedule_now_false_registers_the_files_and_a_later_run_imports_them(pla
     assert place.run("import_inventory").success
     assert statuses(place) == [("reset.csv", "finished")]
     assert available(place) == {named(0): 5}
+
+
+def test_a_run_that_died_after_it_had_landed_its_path_can_be_run_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put_reset("reset.csv", reset(5))
+    config = {"inventory_reset": {"paths": [f"{RESETS}/reset.csv"]}}
+    with monkeypatch.context() as dying:
+        dying.setattr(queue, "import_pending", lambda *_: (_ for _ in ()).throw(KeyError("killed")))
+        assert not place.run("import_inventory", config).success
+    assert statuses(place) == [("reset.csv", "pending")]
+    assert place.run("import_inventory", config).success
+    assert available(place) == {named(0): 5}
+    assert "If it was taken before, data_manager_log says" in failure(place.run("import_inventory", config))
 
 
 def test_a_path_that_is_not_there_fails_the_run_by_name_and_imports_nothing(served: Place) -> None:

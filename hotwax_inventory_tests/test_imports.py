@@ -565,7 +565,7 @@ def test_refused_rows_mended_and_dropped_back_act_at_the_time_of_their_first_fil
     place.put_reset("noon.csv", HEADER + "TEE-S,43,8,501\nTEE-L,43,5,503\n", noon)
     assert place.run("import_inventory").success
     (refused_rows,) = failed_records_files(place)
-    assert refused_rows.name.startswith(morning.strftime("%Y-%m-%dT%H:%M:%S"))
+    assert refused_rows.name.startswith(morning.strftime("%Y%m%dT%H%M%S"))
     assert refused_rows.read_text() == (
         "Item,externalFacilityId,availableQty,idValue,reason\n"
         'TEE-S,43,ten,501,"the quantity is not a whole number: ten"\n'

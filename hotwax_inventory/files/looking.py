@@ -34,6 +34,8 @@ class Source:
     property_resource: str = "FTP_CONFIG"
     allow_duplicate_content: bool = False
     parameters: str = "{}"
+    # of `paths` those that wait to be imported, and need not be on the server any more
+    landed: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -70,12 +72,14 @@ def _listing(source: Source, session: SftpSession, forbidden: dict[str, str]) ->
         return
     for path in dict.fromkeys(map(settings.remote_path, source.paths)):
         file = session.look(path)
-        if file is None:
+        if file is None and path not in source.landed:
             raise MissingFile(
-                f"{source.config_id}: {path} is not a regular file on the SFTP server. `paths` are relative to SFTP_ROOT; "
-                "nothing was imported. Correct the path, or leave `paths` out to take every ready file."
+                f"{source.config_id}: {path} is not a regular file on the SFTP server. `paths` are relative to SFTP_ROOT; this run "
+                "has imported nothing. Correct the path, or leave `paths` out to take every ready file. If it was taken before, "
+                "data_manager_log says what became of it."
             )
-        yield file
+        if file is not None:
+            yield file
 
 
 def _wanted(file: RemoteFile, source: Source, refused: dict[str, str]) -> bool:

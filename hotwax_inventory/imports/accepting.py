@@ -23,6 +23,8 @@ from hotwax_inventory.resources import keep_sides_of_joins
 
 # From so many bytes on the rows of files are more than what they are joined with.
 LARGE_BYTES = 1 << 20
+# What a failed-records file has where a row was too short: filled up with nothing, it would be right if it came back as it is.
+NO_FIELD = "(no field)"
 
 
 @dataclass(frozen=True)
@@ -186,11 +188,20 @@ def _file_row(spec: Import, parameters: str, texts: Mapping[int, Text]) -> str:
             log_id,
             line_number,
             case
+                {_not_mended(text)}
                 when c{width - 1} is null then 'the row has fewer fields than the header ({width})'
                 when c{width + extra - 1} is not null then '{too_long}'
             end as structure_reason,
             {", ".join(values)}
         from ({fields_relation(texts, extra)})"""
+
+
+def _not_mended(text: Text) -> str:
+    """SQL of a reason for rows that have come back with NO_FIELD as it was."""
+    if not text.is_mended:
+        return ""
+    fields = ", ".join(f"c{i}" for i in range(len(text.header)))
+    return f"when '{NO_FIELD}' in ({fields}) then 'in place of {NO_FIELD} belongs what the row lacks, be it nothing'"
 
 
 def _came(text: Text) -> Callable[[str], str]:
@@ -203,10 +214,13 @@ def _refused_row(spec: Import, text: Text, left: Mapping[int, Text]) -> str:
     """SQL of the rows that are left over of files like `text`: `raw_row` as it came, and `failed_record`, which has the header's
     columns (all but a `reason` of an earlier refusal) and, in a row that is too long, what is beyond them."""
     positions, width = _positions(spec, text), len(text.header)
-    kept = [f"coalesce(fields[{position + 1}], '')" for position in _staying(text)]
+    kept = [f"coalesce(fields[{position + 1}], '{NO_FIELD}')" for position in _staying(text)]
     beyond = f"fields[{width + 1}:]"
     if _has_free_end(spec, positions, width):
-        kept[-1], beyond = f"array_to_string(fields[{width}:], ',')", "[]::varchar[]"
+        kept[-1], beyond = (
+            f"if(len(fields) < {width}, '{NO_FIELD}', array_to_string(fields[{width}:], ','))",
+            "[]::varchar[]",
+        )
     quoted = "case when regexp_matches({0}, '[\",\\r\\n]') then '\"' || replace({0}, '\"', '\"\"') || '\"' else {0} end".format(
         f"replace(x, '{NEWLINE}', chr(10))"
     )

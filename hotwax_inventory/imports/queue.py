@@ -56,6 +56,7 @@ def run_import(
         log.warning("approve does nothing without paths: name the files that are right although they look wrong.")
     held = _held(source, warehouse) if config.approve and config.paths else {}
     source = replace(source, paths=tuple(path for path in source.paths if path not in held.values()))
+    source = replace(source, landed=_landed(source, warehouse))
     done = FeedRun()
     if source.paths or not held:
         with done.seconds.of("landing"):
@@ -113,6 +114,19 @@ def _held(source: Source, warehouse: Warehouse) -> dict[str, str]:
             {"config_id": source.config_id, "paths": list(paths)},
         ).fetchall()
     return {path: paths[path] for (path,) in found}
+
+
+def _landed(source: Source, warehouse: Warehouse) -> frozenset[str]:
+    """The paths of a run that an earlier one has landed, and was ended before it had imported them."""
+    if not source.paths:
+        return frozenset()
+    with warehouse.transaction() as connection:
+        found = connection.execute(
+            "select distinct remote_path from data_manager_log "
+            "where status_id = 'pending' and config_id = $config_id and remote_path in (select unnest($paths))",
+            {"config_id": source.config_id, "paths": [settings.remote_path(path) for path in source.paths]},
+        ).fetchall()
+    return frozenset(path for (path,) in found)
 
 
 PENDING = """
