@@ -42,12 +42,12 @@ MOST_UNKNOWN_LOOKS = 4
 SLOT_PAUSE_SECONDS, SLOT_PATIENCE_SECONDS = 5.0, 3600.0
 RETRIED_STATUS = frozenset({408, 425, 429, 430, 500, 502, 503, 504})
 RUNNING_STATUS = frozenset({"CREATED", "RUNNING", "CANCELING"})
-# A token is renewed this long before it expires.
+# A token is renewed this long before it expires, one that is short-lived after half of its time.
 EARLY_SECONDS = 300
 
 PASSING_CODES = frozenset({"INTERNAL_SERVER_ERROR", "TIMEOUT", "SERVICE_UNAVAILABLE"})
 REFUSALS = {
-    401: "the access token is not valid; see the shop's SHOPIFY_…_ACCESS_TOKEN",
+    401: "the access token is not valid; see the shop's SHOPIFY_…_ACCESS_TOKEN, or whether the app is installed",
     402: "the shop is frozen for want of payment",
     403: "the app may not do this; see its access scopes",
     404: "no such shop or API version; see the shop's SHOPIFY_…_URL and SHOPIFY_API_VERSION",
@@ -115,7 +115,7 @@ class ShopifyClient:
         timeout = httpx.Timeout(60, connect=15)
         self._http = httpx.Client(verify=_trusted(), transport=transport, timeout=timeout, follow_redirects=False)
         self._token = shop.access_token or ""
-        self._token_expires = float("inf") if self._token else 0.0
+        self._renewed_at = float("inf") if self._token else 0.0
         self._renewing = threading.Lock()
 
     def close(self) -> None:
@@ -322,7 +322,7 @@ class ShopifyClient:
     def _valid_token(self, refused: str | None = None) -> str:
         """The access token, renewed when it is about to expire, or is the one that Shopify has `refused`."""
         with self._renewing:
-            if self._token != refused and time.time() < self._token_expires - EARLY_SECONDS:
+            if self._token != refused and time.time() < self._renewed_at:
                 return self._token
             grant = {
                 "grant_type": "client_credentials",
@@ -332,13 +332,14 @@ class ShopifyClient:
             response = self._http.post(f"{self._shop.url}/admin/oauth/access_token", data=grant)
             _raise_for_status(response)
             granted = _object(response) if response.status_code == 200 else {}
-            if "access_token" not in granted:
+            if not granted.get("access_token"):
                 raise ShopifyRefused(
                     f"{self._shop}: Shopify grants no token (HTTP {response.status_code}). See the shop's SHOPIFY_…_CLIENT_ID and "
                     "SHOPIFY_…_CLIENT_SECRET, and whether the app is installed."
                 )
             self._token = granted["access_token"]
-            self._token_expires = time.time() + float(granted.get("expires_in") or 86_400)
+            seconds = float(granted.get("expires_in") or 86_400)
+            self._renewed_at = time.time() + seconds - min(EARLY_SECONDS, seconds / 2)
             return self._token
 
     def _until_deadline(self, attempt: Callable[[], T]) -> T:

@@ -494,6 +494,21 @@ def test_a_token_that_has_run_out_is_renewed_once_for_all_who_call() -> None:
     assert granted == ["first", "token 1"]
 
 
+def test_a_short_lived_token_serves_many_calls_and_none_is_no_token() -> None:
+    grants: list[str | None] = [None, "short"]
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("access_token"):
+            return httpx.Response(200, json={"access_token": grants.pop(0), "expires_in": 299})
+        return httpx.Response(200, json={"data": {}})
+
+    shop = ShopSettings("SHOP", "http://shop", None, "id", "secret")
+    client = shopify.ShopifyClient(shop, "2026-10", 5, httpx.MockTransport(answers))
+    with pytest.raises(shopify.ShopifyRefused, match="Shopify grants no token"):
+        client.call("{ shop { id } }", {})
+    assert [client.call("{ shop { id } }", {}) for _ in range(3)] == [{}] * 3
+
+
 def test_levels_are_read_in_parts_where_one_request_would_cost_too_much() -> None:
     asked: list[int] = []
 
