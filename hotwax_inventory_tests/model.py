@@ -59,14 +59,15 @@ def rules(files: Iterable[File]) -> dict[Key, Row]:
 
 
 def lists(files: Iterable[File]) -> dict[str, Counter[str]]:
-    """{kit: {component: units}}, as the newest file that names the kit has it."""
+    """{kit: {component: units}}, as the newest file that names the kit has it; a row that it was refused of is of nothing known."""
     found: dict[str, Counter[str]] = {}
     for file in in_order(files, "kit"):
         for kit in {row["product"] for _, row in file.accepted()}:
             found[kit] = Counter()
             for row in (row for _, row in file.accepted() if row["product"] == kit):
                 found[kit][row["component"]] += int(row["quantity"])
-    return found
+            found[kit]["refused"] = sum("wrong" in row and row["product"] == kit for row in file.rows)
+    return {kit: +components for kit, components in found.items()}
 
 
 def promises(

@@ -105,7 +105,9 @@ def histories(draw: st.DrawFn) -> list[Run | Deed]:
 NUMBERS = {
     "stock": "select (product_id, facility_id), (quantity_on_hand_total, available_to_promise_total) from inventory_item",
     "rules": "select (product_id, facility_id), (minimum_stock, allow_brokering, allow_pickup) from product_facility",
-    "lists": "select (product_id, product_id_to), sum(quantity)::bigint from kit_component where thru_date is null group by all",
+    "lists": "select (product_id, product_id_to), sum(quantity)::bigint from kit_component where thru_date is null group by all "
+    "union all select (product_id, 'refused'), arg_max(refused_count, log_id)::bigint as refused from kit_component "
+    "where thru_date is null group by all having refused > 0",
     "kits": "select (product_id, facility_id), available_to_promise_total from kit_inventory",
     "at facilities": "select (product_id, facility_id), computed_last_inventory_count from facility_atp",
     "online": "select product_id, online_atp from online_atp",
