@@ -11,7 +11,7 @@ import pytest
 
 from hotwax_inventory import shopify_documents
 from hotwax_inventory.automation.schedules import upload_recent_inventory_changes_quarter_hourly
-from hotwax_inventory.publish import decisions, settling
+from hotwax_inventory.publish import decisions, sending, settling
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.shopify import ShopifyClient, ShopifyUnavailable
 from hotwax_inventory.simulator.faults import Fault
@@ -485,8 +485,9 @@ def _unavailable() -> dict[str, Any]:
     [_unavailable, lambda: {"errors": [{"message": "boom"}]}, lambda: user_error("SERVICE_UNAVAILABLE")],
     ids=["not at all", "by something else", "not now"],
 )
+@pytest.mark.parametrize("lines_at_once", [10, 1])
 def test_a_line_that_is_never_answered_well_keeps_nothing_else_back_for_longer_than_a_run(
-    synced: Place, monkeypatch: pytest.MonkeyPatch, answered: Callable[[], dict[str, Any]]
+    synced: Place, monkeypatch: pytest.MonkeyPatch, lines_at_once: int, answered: Callable[[], dict[str, Any]]
 ) -> None:
     tee, answer = f"gid://shopify/InventoryItem/{item(synced, 'TEE-M')}", ShopifyClient.answer
 
@@ -497,12 +498,14 @@ def test_a_line_that_is_never_answered_well_keeps_nothing_else_back_for_longer_t
 
     monkeypatch.setattr(settling, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(decisions, "TOGETHER", 3)
+    # where it is one, the first line without an answer looks as if Shopify had none for any
+    monkeypatch.setattr(sending, "LINES_AT_ONCE", lines_at_once)
     with monkeypatch.context() as patched:
         patched.setattr(ShopifyClient, "answer", without_one)
         for more in (10, 20):
             rows = (("116", 6 + more, "501"), ("116", more, "502"), ("116", 3 + more, "503"), ("281", 8 + more, "503"))
             reset(synced, f"more-{more}", *rows)
-            for _ in range(2):
+            for _ in range(2 if lines_at_once > 1 else 4):
                 assert not synced.run(RECENT, shop="SHOP").success
             promised = {"TEE-S": (20 + more, 6 + more, 4), "TEE-L": (41 + 2 * more, 3 + more, 8 + more)}
             for sku, quantities in promised.items():

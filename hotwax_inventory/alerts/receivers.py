@@ -99,11 +99,8 @@ def mail(alert: Alert) -> None:
             session.send_message(message)
     except smtplib.SMTPResponseException as error:
         raise NotDelivered(f"ALERT_SMTP_URL refuses ({error.smtp_code} {type(error).__name__})") from None
-    except (
-        smtplib.SMTPException,
-        OSError,
-        ValueError,
-    ) as error:  # the last where an address or a password is not ASCII
+    except (smtplib.SMTPException, OSError, ValueError) as error:
+        # the last where an address or a password is not ASCII
         raise NotDelivered(f"ALERT_SMTP_URL cannot be used ({type(error).__name__})") from None
 
 

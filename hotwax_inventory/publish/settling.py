@@ -65,16 +65,17 @@ def settle(
 ) -> None:
     """Try until every change of a delta has an outcome, or was tried often enough. What one run was not answered the next one sends
     otherwise, so that a line that Shopify never answers keeps nothing else back. Raises ShopifyUnavailable, ShopifyRefused."""
-    asked, unavailable = 0, None
+    asked = outages = 0
 
-    def send(deliver: Callable[[], None]) -> ShopifyUnavailable | None:
+    def send(deliver: Callable[[], None]) -> None:
+        """Whether it is the lines or Shopify, the reading of the levels shows, and what is tried after it."""
+        nonlocal outages
         try:
             deliver()
         except ShopifyUnavailable as error:
-            if not is_resumed:
+            outages += not isinstance(error, LineUnanswered)
+            if not is_resumed or outages > 1:
                 raise
-            return None if isinstance(error, LineUnanswered) else error
-        return None
 
     while True:
         with warehouse.transaction() as connection:
@@ -89,19 +90,15 @@ def settle(
         if lines:
             time.sleep(asked * PAUSE_SECONDS)
             asked += 1
-            unavailable = send(partial(sender.deliver_again, lines, count))
+            send(partial(sender.deliver_again, lines, count))
             with warehouse.transaction() as connection:
                 open_levels = _open_levels(sync_run_id, connection)
         shown = client.levels([(level, item) for item, _, level in open_levels if level])
         with warehouse.transaction() as connection:
             load_shown("reread", [(item, location) for item, location, _ in open_levels], shown, connection)
             files, count = decide(sync_run_id, scope, connection, is_resumed=is_resumed)
-        if unavailable is not None:
-            raise unavailable
-        if files and (
-            unavailable := send(partial(sender.deliver, [file.name for file in files], count, is_first=False))
-        ):
-            raise unavailable
+        if files:
+            send(partial(sender.deliver, [file.name for file in files], count, is_first=False))
 
 
 def _open_levels(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> list[tuple[int, int, int | None]]:
