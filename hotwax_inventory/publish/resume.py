@@ -65,7 +65,10 @@ using (
     select *
     from sync_change
     where sync_run_id = $sync_run_id
-        and (error_code = 'MOVED_WHILE_UNKNOWN' or outcome = 'unknown' and $is_given_up)
+        and (
+            error_code = 'MOVED_WHILE_UNKNOWN'
+            or ($is_given_up and (outcome = 'unknown' or error_code = 'IDEMPOTENCY_CONCURRENT_REQUEST'))
+        )
 ) as n
 on p.shop_id = n.shop_id
     and p.shopify_inventory_item_id = n.shopify_inventory_item_id
