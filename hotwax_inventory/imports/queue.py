@@ -54,9 +54,13 @@ def run_import(
         log.warning(f"{name} means nothing to {feed.job}: {reason}.")
     if config.approve and not config.paths:
         log.warning("approve does nothing without paths: name the files that are right although they look wrong.")
-    held = _held(source, warehouse) if config.approve and config.paths else {}
-    source = replace(source, paths=tuple(path for path in source.paths if path not in held.values()))
-    source = replace(source, landed=_landed(source, warehouse))
+    # what is held goes on and acts at its own time
+    held = _landed(source, "held", warehouse) if config.approve else {}
+    source = replace(
+        source,
+        paths=tuple(path for path in source.paths if path not in held.values()),
+        landed=frozenset(_landed(source, "pending", warehouse)),
+    )
     done = FeedRun()
     if source.paths or not held:
         with done.seconds.of("landing"):
@@ -104,29 +108,18 @@ where log_id in (
 """
 
 
-def _held(source: Source, warehouse: Warehouse) -> dict[str, str]:
-    """The paths of a run that are those of held files, which then go on and act at their own time: {as kept: as named}."""
+def _landed(source: Source, status: str, warehouse: Warehouse) -> dict[str, str]:
+    """The paths of a run that are those of landed files of a status: {as kept: as named}."""
+    if not source.paths:
+        return {}
     paths = {settings.remote_path(path): path for path in source.paths}
     with warehouse.transaction() as connection:
         found = connection.execute(
             "select distinct remote_path from data_manager_log "
-            "where status_id = 'held' and config_id = $config_id and remote_path in (select unnest($paths))",
-            {"config_id": source.config_id, "paths": list(paths)},
+            "where status_id = $status and config_id = $config_id and remote_path in (select unnest($paths))",
+            {"status": status, "config_id": source.config_id, "paths": list(paths)},
         ).fetchall()
     return {path: paths[path] for (path,) in found}
-
-
-def _landed(source: Source, warehouse: Warehouse) -> frozenset[str]:
-    """The paths of a run that an earlier one has landed, and was ended before it had imported them."""
-    if not source.paths:
-        return frozenset()
-    with warehouse.transaction() as connection:
-        found = connection.execute(
-            "select distinct remote_path from data_manager_log "
-            "where status_id = 'pending' and config_id = $config_id and remote_path in (select unnest($paths))",
-            {"config_id": source.config_id, "paths": [settings.remote_path(path) for path in source.paths]},
-        ).fetchall()
-    return frozenset(path for (path,) in found)
 
 
 PENDING = """

@@ -10,7 +10,7 @@ from hotwax_inventory.publish.batch import (
     NO_GROUP,
     PERMANENT_CODES,
     PLACED,
-    SAME_KEY_CODES,
+    SAME_KEY,
     DeltaFile,
 )
 from hotwax_inventory.publish.manifest import register_files, sync_folder, write_lines
@@ -63,7 +63,7 @@ select
     coalesce(
         case c.outcome
             when 'unknown' then {IS_UNANSWERED}
-            when 'retryable' then list_contains($same_key, c.error_code)
+            when 'retryable' then c.error_code in {SAME_KEY}
         end,
         false
     ) as is_silent,
@@ -228,7 +228,6 @@ def decide(
         | {
             "is_from_published": scope.is_from_published,
             "key_hours": KEY_HOURS,
-            "same_key": sorted(SAME_KEY_CODES),
             "permanent": sorted(PERMANENT_CODES),
         },
     )

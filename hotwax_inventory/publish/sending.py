@@ -11,9 +11,8 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings, shopify_documents
-from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.progress import Progress
-from hotwax_inventory.publish.batch import ASKED_IN_VAIN, OPEN_OUTCOMES, SAME_KEY_CODES, LineOutcome, classify, results
+from hotwax_inventory.publish.batch import ASKED_IN_VAIN, OPEN_OUTCOMES, SAME_KEY, LineOutcome, classify, results
 from hotwax_inventory.resources import Warehouse, scalar
 from hotwax_inventory.shopify import BulkOperation, ShopifyClient, ShopifyRefused, ShopifyUnavailable
 
@@ -23,8 +22,6 @@ LINES_AT_ONCE = 10
 MOST_UNANSWERED = 100
 # So many changes of a later round go directly, whatever DIRECT_PUSH_LIMIT says of the first.
 DIRECT_AGAIN = 1000
-
-SAME_KEY = f"({', '.join(map(sql_text, sorted(SAME_KEY_CODES)))})"
 
 BEGUN = """
 update sync_file

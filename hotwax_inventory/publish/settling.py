@@ -10,7 +10,7 @@ import dagster as dg
 import duckdb
 
 from hotwax_inventory import settings
-from hotwax_inventory.publish.batch import IS_OPEN, IS_UNANSWERED, SAME_KEY_CODES, load_shown
+from hotwax_inventory.publish.batch import IS_OPEN, IS_UNANSWERED, SAME_KEY, load_shown
 from hotwax_inventory.publish.decisions import KEY_HOURS, ROUNDS, decide
 from hotwax_inventory.publish.sending import LineUnanswered, Sender
 from hotwax_inventory.publish.target import Scope
@@ -40,7 +40,7 @@ join sync_file as f on f.sync_run_id = c.sync_run_id and f.file_name = c.file_na
 where c.sync_run_id = $sync_run_id
     and (
         (c.outcome = 'unknown' and {IS_UNANSWERED})
-        or (c.outcome = 'retryable' and c.error_code in (select unnest($same_key)))
+        or (c.outcome = 'retryable' and c.error_code in {SAME_KEY})
     )
     and f.sent_at > current_timestamp - to_hours($key_hours)
     and c.attempts < $rounds
@@ -109,7 +109,7 @@ def _lines_to_ask(sync_run_id: int, connection: duckdb.DuckDBPyConnection) -> tu
     """The lines of each file whose answer is missing and may be asked for again, and how many changes they hold."""
     askable = connection.execute(
         ASKABLE,
-        {"sync_run_id": sync_run_id, "same_key": sorted(SAME_KEY_CODES), "key_hours": KEY_HOURS, "rounds": ROUNDS},
+        {"sync_run_id": sync_run_id, "key_hours": KEY_HOURS, "rounds": ROUNDS},
     ).fetchall()
     lines: dict[str, set[int]] = {}
     for name, line_number, _ in askable:
