@@ -71,17 +71,18 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
                 log.info(f"{start} of {len(ready)} files landed.")
             batch = ready[start : start + FILES_PER_REGISTRATION]
             require_free_disk(sum(file.size_bytes for file in batch))
-            landed: list[Landed] = []
+            landed, is_cut = list[Landed](), False
             try:
                 for file in _fetched(feed, source, batch, session, landing):
                     landed.append(file)
             except SftpUnavailable as error:
                 # what has come before the cut is not fetched again
+                is_cut = True
                 rest = len(ready) - start - len(landed)
                 landing.forbidden[source.config_id] = f"{rest} of {len(ready)} files are left for the next run: {error}"
             for path, status in register(feed, source, landed, looked_at, run_id, warehouse):
                 (landing.duplicates if status == "duplicate" else landing.registered).append(path)
-            if source.config_id in landing.forbidden:
+            if is_cut:
                 break
             landing.forbidden |= archive(source, [file.remote for file in landed], session, warehouse)
         landing.left |= landing.refused | landing.forbidden

@@ -103,17 +103,16 @@ select
         -- Shopify has not answered and still knows the key: the same line is asked for again
         when is_silent and is_remembered and not is_given_up then outcome
         -- the level shows that the change was made; of units taken away, strangers may have bought as many instead
-        when is_unclear and available = observed_quantity + delta and not ($is_from_published and delta < 0) then 'applied'
-        when error_code = '{NO_GROUP}' and available = observed_quantity + delta then 'no_op'
+        when shows_change and is_unclear and not ($is_from_published and delta < 0) then 'applied'
+        when shows_change and error_code = '{NO_GROUP}' then 'no_op'
         -- a moment ago the level had not moved: it was the line that had not been answered, at last
-        when error_code = '{ASKED_IN_VAIN}' and outcome = 'stale' and available = observed_quantity + delta then 'applied'
+        when shows_change and error_code = '{ASKED_IN_VAIN}' and outcome = 'stale' then 'applied'
         -- strangers have moved the level too, and only our own movement may be sent, which may have been made already
         when is_forgotten then 'contested'
-        -- it was asked for to the last; what was beside others in its line goes once more, with fewer of them, and so does what is
-        -- still being worked
-        when is_given_up
-            and (available <> observed_quantity or (size = 1 and error_code <> 'IDEMPOTENCY_CONCURRENT_REQUEST'))
-            then if(available = observed_quantity, 'contested', outcome)
+        -- it was asked for to the last; where the level stands, what was beside others in its line goes once more, with fewer of
+        -- them, and so does what is still being worked
+        when is_given_up and has_moved then outcome
+        when is_given_up and size = 1 and error_code <> 'IDEMPOTENCY_CONCURRENT_REQUEST' then 'contested'
         when promised_quantity is null then 'permanent'
         -- our number has moved since an interrupted delta was made: that is for a delta with guards of its own, once it is certain
         -- what this one has done
@@ -131,10 +130,12 @@ select
 from (
     select
         *,
-        if(available = observed_quantity, target_quantity, promised_quantity) as aimed_quantity,
-        if(available = observed_quantity, delta, promised_quantity - base_quantity) as aimed_delta,
+        available <> observed_quantity as has_moved,
+        available = observed_quantity + delta as shows_change,
+        if(has_moved, promised_quantity, target_quantity) as aimed_quantity,
+        if(has_moved, promised_quantity - base_quantity, delta) as aimed_delta,
         is_silent or coalesce(error_code in ('IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED', '{ASKED_IN_VAIN}'), false) as is_unclear,
-        is_unclear and $is_from_published and available <> observed_quantity as is_forgotten,
+        is_unclear and $is_from_published and has_moved as is_forgotten,
         $is_resumed and is_silent and (attempts + 1 >= $rounds or error_code = '{ASKED_IN_VAIN}') as is_given_up,
         $is_resumed and promised_quantity <> target_quantity as is_overtaken
     from opened
@@ -172,7 +173,7 @@ select
     case
         when must_part then 2 * dense_rank() over (order by file_name, line_number) + (2 * line_position >= size)::integer
         when is_alone
-            or available <> observed_quantity
+            or has_moved
             or (outcome = 'stale' and attempts > 0)
             or (is_given_up and size <= {TOGETHER})
             then -row_number() over ()
