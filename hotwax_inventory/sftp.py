@@ -163,7 +163,7 @@ class SftpSession:
             return digest
 
         try:
-            return self._call(copy)
+            return self._call(copy, MOST_TRIES)
         except FileNotFoundError:
             raise FileChanged(f"{file.path} is no longer there. It was renamed or removed while it was read.") from None
 
@@ -211,21 +211,27 @@ class SftpSession:
     def _absolute(self, path: str) -> str:
         return posixpath.join(self._server.root, path.lstrip("/"))
 
-    def _call(self, work: Callable[[paramiko.SFTPClient], T]) -> T:
-        """Do the work on the connection; after a cut, on a new one, until the deadline."""
+    def _call(self, work: Callable[[paramiko.SFTPClient], T], least_tries: int = 1) -> T:
+        """Do the work on the connection; after a cut, on a new one, until the deadline, but `least_tries` times in any case."""
         deadline = time.monotonic() + self._deadline_seconds
-        pause, answers = 0.2, 0
+        pause, tries, answers = 0.2, 0, 0
         while True:
+            tries += 1
             try:
                 return work(self._connected())
             except (FileNotFoundError, SftpRefused, FileChanged):
                 raise
             except PermissionError as error:
                 raise SftpRefused(
-                    f"{self._server} refuses: {error}. See the rights of {self._server.username} there."
+                    f"{self._server} refuses: {_readable(error)}. See the rights of {self._server.username} there."
+                ) from error
+            except paramiko.SFTPError as error:
+                self.close()
+                raise SftpRefused(
+                    f"{self._server} does not speak SFTP as it should ({_readable(error)}): see whether a log-in prints something."
                 ) from error
             except (SftpUnavailable, paramiko.SSHException, EOFError, OSError) as error:
-                reason = str(error) or type(error).__name__
+                reason = _readable(error)
                 is_answer = self._is_answer(error)
                 answers += is_answer
                 self.close()
@@ -233,7 +239,7 @@ class SftpSession:
                     raise SftpRefused(
                         f'{self._server} answers "{reason}" each time. See there why: a program may have it open.'
                     ) from error
-                if not is_answer and time.monotonic() + pause > deadline:
+                if not is_answer and tries >= least_tries and time.monotonic() + pause > deadline:
                     raise SftpUnavailable(f"{self._server} cannot be reached: {reason}.") from error
                 time.sleep(pause)
                 pause = min(pause * 2, 5)
@@ -332,6 +338,11 @@ def _sync(target: BinaryIO) -> None:
     with _own_disk(target.name):
         target.flush()
         os.fsync(target.fileno())
+
+
+def _readable(error: Exception) -> str:
+    """What went wrong, in the server's words where it has any; bytes that are no UTF-8 as their codes."""
+    return str(error).encode("utf-8", "backslashreplace").decode() or type(error).__name__
 
 
 def _exists(client: paramiko.SFTPClient, path: str) -> bool:

@@ -62,10 +62,16 @@ def _known_keys(server: SftpSettings, name: str) -> dict[str, list[paramiko.PKey
     if not server.known_hosts_file.exists():
         return {}
     known: dict[str, list[paramiko.PKey]] = {}
+    revoked: list[paramiko.PKey] = []
     try:
         for line in server.known_hosts_file.read_text(errors="replace").splitlines():
-            for kind, key in _keys_of(line.strip(), name):
-                known.setdefault(_key_family(kind), []).append(key)
+            marker, _, marked = line.strip().partition(" ")
+            is_marked = marker.startswith("@")
+            for kind, key in _keys_of(marked.strip() if is_marked else line.strip(), name):
+                if marker == "@revoked":
+                    revoked.append(key)
+                elif not is_marked:  # the third kind of line is of certificates, which paramiko does not check
+                    known.setdefault(_key_family(kind), []).append(key)
     except OSError as error:
         raise SftpRefused(
             f"{server.variables}KNOWN_HOSTS_FILE {server.known_hosts_file} cannot be read: {error}."
@@ -75,7 +81,7 @@ def _known_keys(server: SftpSettings, name: str) -> dict[str, list[paramiko.PKey
             f"{server.variables}KNOWN_HOSTS_FILE {server.known_hosts_file} has a line that is no key. Mend it, or take it out: "
             f"{error.line}"
         ) from error
-    return known
+    return {family: [key for key in keys if key not in revoked] for family, keys in known.items()}
 
 
 def _keys_of(line: str, name: str) -> Iterator[tuple[str, paramiko.PKey]]:

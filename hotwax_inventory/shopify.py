@@ -34,6 +34,8 @@ MAX_IDS = 250
 # changes that one mutation takes
 MAX_CHANGES = 250
 READS_AT_ONCE = 4
+# A file that takes longer than the deadline is not given up for one cut.
+TRANSFER_TRIES = 3
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.25, 30.0
 # One that has just been started may not be known everywhere yet.
@@ -238,7 +240,7 @@ class ShopifyClient:
                     f"{self._shop}: the upload of {path.name} was refused (HTTP {response.status_code})."
                 )
 
-        self._until_deadline(upload)
+        self._until_deadline(upload, TRANSFER_TRIES)
         return fields["key"]
 
     def download(self, url: str, path: Path, size_bytes: int | None = None) -> int:
@@ -257,7 +259,7 @@ class ShopifyClient:
                     file.write(block)
             return size
 
-        return self._until_deadline(fetch)
+        return self._until_deadline(fetch, TRANSFER_TRIES)
 
     def levels(self, levels: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
         """What levels, given as (level, item), show now, as {(item, location): available}.
@@ -342,11 +344,12 @@ class ShopifyClient:
             self._renewed_at = time.time() + seconds - min(EARLY_SECONDS, seconds / 2)
             return self._token
 
-    def _until_deadline(self, attempt: Callable[[], T]) -> T:
-        """Try until it works or the deadline has passed; only what is worth another try is tried again."""
+    def _until_deadline(self, attempt: Callable[[], T], least_tries: int = 1) -> T:
+        """Try until it works or the deadline has passed, `least_tries` times in any case; only what is worth it is tried again."""
         deadline = time.monotonic() + self._deadline_seconds
-        pause = FIRST_PAUSE_SECONDS
+        pause, tries = FIRST_PAUSE_SECONDS, 0
         while True:
+            tries += 1
             try:
                 return attempt()
             except _Again as again:
@@ -354,7 +357,7 @@ class ShopifyClient:
             except httpx.RequestError as error:
                 reason, wait = f"{type(error).__name__} {error}".strip(), 0.0
             wait = max(wait, pause * random.uniform(0.5, 1.0))  # noqa: S311
-            if time.monotonic() + wait > deadline:
+            if tries >= least_tries and time.monotonic() + wait > deadline:
                 raise ShopifyUnavailable(
                     f"{self._shop}: no usable answer within {self._deadline_seconds} seconds (last: {reason}). "
                     "SHOPIFY_DEADLINE_SECONDS says how long a request is tried."

@@ -72,9 +72,8 @@ class File:
         # of a kit a reset need not be right
         spared = KITS if self.kind == "reset" else ()
         wrong = {row["shipment"] for row in self.rows if is_shipment and "wrong" in row}
-        places = Counter(
-            shipment for shipment, _ in {(row["shipment"], row["facility"]) for row in self.rows if is_shipment}
-        )
+        named = {(row["shipment"], row["facility"]) for row in self.rows if is_shipment and row["facility"]}
+        places = Counter(shipment for shipment, _ in named)
         wrong |= {shipment for shipment, count in places.items() if count > 1}
         lines = enumerate(self.rows, 1 if is_json else 2)
         return [

@@ -110,7 +110,7 @@ def shipments(files: Iterable[File]) -> dict[str, tuple[str, list[tuple[str, int
         for _, row in file.accepted():
             stated.setdefault(shipment_id(row), []).append(row)
         for name, rows in stated.items():
-            place = rows[0]["facility"] or found.get(name, ("",))[0]
+            place = next((row["facility"] for row in rows if row["facility"]), "") or found.get(name, ("",))[0]
             found[name] = place, [(row["product"], int(row["quantity"])) for row in rows]
     return found
 

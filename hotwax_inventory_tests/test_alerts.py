@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import dagster as dg
+import paramiko
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -188,6 +189,30 @@ def test_refused_rows_and_a_held_file_reach_a_person_once_a_day(watch: Watch, mo
     after(86_400, monkeypatch)
     assert watch.tick(failed_checks_alert) == "ALERT_WEBHOOK_URL: 1 told. ALERT_SMTP_URL: 1 told"
     assert watch.webhook.posts[-1]["check"] == "no_reset_is_held"
+
+
+def test_what_a_run_warns_of_is_told_although_it_has_failed_for_something_else(watch: Watch) -> None:
+    watch.place.put_reset("good.csv", f"{HEADER}TEE-S,43,5,501\nNEW,43,5,999\n")
+    watch.place.put_reset("bad.csv", "Item,externalFacilityId\nTEE-S,43\n")
+    assert not watch.place.run("import_inventory").success
+    watch.tick()
+    watch.tick(failed_checks_alert)
+    failed, warned = watch.webhook.posts
+    assert "bad.csv: Column availableQty is missing" in failed["message"]
+    assert warned["check"] == "rows_accepted"
+    assert "good.csv line 3: " in warned["message"]
+
+
+def test_words_of_a_server_that_are_no_utf_8_reach_a_person_by_both_ways(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, b"Acc\xe8s refus\xe9".decode("utf-8", "surrogateescape"))
+
+    monkeypatch.setattr(paramiko.SFTPClient, "listdir_iter", refused)
+    assert not watch.place.run("import_inventory").success
+    assert watch.tick() == "ALERT_WEBHOOK_URL: 1 told. ALERT_SMTP_URL: 1 told"
+    assert r"Acc\udce8s refus\udce9" in watch.webhook.posts[0]["message"]
 
 
 def test_a_tripped_guard_is_told_once_with_its_run(watch: Watch) -> None:

@@ -547,6 +547,17 @@ def test_a_shipment_is_stock_when_it_is_received_and_only_once(place: Place) -> 
     ]
 
 
+def test_a_shipment_may_name_its_destination_by_either_id_and_need_not_name_it_in_each_row(place: Place) -> None:
+    rows = [
+        f"BOTH,{sku},1,116,{facility},1,,,IN_TRANSFER\n"
+        for sku, facility in (("TEE-S", "281"), ("TEE-M", "BROOKLYN"), ("TEE-L", ""))
+    ]
+    place.put(f"{SHIPMENTS}/both.csv", SHIPMENT + "".join(rows), at(1))
+    place.succeed("import_inbound_shipment")
+    place.succeed("schedule_restock", {"shipment_receipt": {"shipment_id": "IN-BOTH"}})
+    assert place.stock() == {(product, "BROOKLYN"): (1, 1) for product in ("10001", "10002", "10003")}
+
+
 def test_a_transfer_order_of_thousands_of_items_is_one_shipment(place: Place) -> None:
     item = {"productIdType": "SKU", "productIdValue": "TEE-S", "quantity": 1}
     items = [item | {"itemExternalId": f"7-{number}"} for number in range(5000)]

@@ -17,6 +17,7 @@ from typing import Any
 
 import asyncssh
 import dagster as dg
+import paramiko
 import pytest
 from asyncssh import SFTPName
 
@@ -541,11 +542,13 @@ def test_a_connection_that_is_cut_every_time_fails_the_run_and_the_next_one_take
     with monkeypatch.context() as hurried:
         hurried.setattr(resources, "SftpSession", lambda server, _: SftpSession(server, 0))
         assert "1 of 2 files are left for the next run: " in (told := failure(place.run("import_inventory")))
-    assert "cannot be reached" in told
-    assert statuses(place) == [("first.csv", "finished")]
-    assert not list((place.home / "landing").rglob("*.part"))
-    place.simulator.faults.clear()
-    assert place.run("import_inventory").success
+        assert "cannot be reached" in told
+        assert statuses(place) == [("first.csv", "finished")]
+        assert not list((place.home / "landing").rglob("*.part"))
+        place.simulator.faults.clear()
+        # however long one try takes, another follows
+        place.simulator.faults.add(Fault("sftp.read", "disconnect_at_byte", value=300_000, only="second"))
+        assert place.run("import_inventory").success
     assert statuses(place) == [("first.csv", "finished"), ("second.csv", "finished")]
     assert available(place) == BIG_STOCK
 
@@ -684,15 +687,24 @@ def test_a_spoilt_memory_of_looks_only_lets_files_wait_once_more(place: Place) -
 def test_what_the_server_refuses_keeps_no_other_file_back_and_ends_the_run_red(
     place: Place, monkeypatch: pytest.MonkeyPatch, answer: asyncssh.SFTPError
 ) -> None:
-    strike = FaultyServer._strike
+    strike, lstat = FaultyServer._strike, FaultyServer.lstat
 
     async def forbid(server: FaultyServer, where: str, path: bytes) -> Fault | None:
         if b"closed" in path:
             raise answer
         return await strike(server, where, path)
 
-    monkeypatch.setattr(FaultyServer, "_strike", forbid)
+    def look(server: FaultyServer, path: bytes) -> Any:
+        if b"closed/" in path:
+            raise answer
+        return lstat(server, path)
+
     monkeypatch.setenv("RESET_INVENTORY_IMPORT_PATH", f"closed,{RESETS}")
+    place.put("closed/earlier.csv", reset(4))
+    place.succeed("import_inventory")
+    place.rows("update data_manager_log set archived_at = null")  # as if the run had been killed before it said so
+    monkeypatch.setattr(FaultyServer, "_strike", forbid)
+    monkeypatch.setattr(FaultyServer, "lstat", look)
     place.put("closed/reset.csv", reset(7))
     place.put_reset("closed.csv", reset(6, key=1))
     place.put_reset("reset.csv", reset(5))
@@ -971,7 +983,8 @@ def test_while_a_host_key_is_changed_either_is_known(place: Place, monkeypatch: 
     real = Path(os.environ["SFTP_KNOWN_HOSTS_FILE"]).read_text()
     changed_host(place, monkeypatch)
     known = Path(os.environ["SFTP_KNOWN_HOSTS_FILE"])
-    known.write_text(f"# of today and of tomorrow\n{known.read_text().strip()}\n{real}")
+    certificates = f"@cert-authority *.example.com {real.split(' ', 1)[1]}"
+    known.write_text(f"# of today and of tomorrow\n{certificates}{known.read_text().strip()}\n{real}")
     place.put_reset("reset.csv", reset(5))
     assert place.run("import_inventory").success
 
@@ -988,6 +1001,19 @@ def broken_known_hosts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SFTP_KNOWN_HOSTS_FILE", str(known))
 
 
+def revoked_host(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, real = place.home.parent / "known_hosts", Path(os.environ["SFTP_KNOWN_HOSTS_FILE"]).read_text()
+    known.write_text(f"{real}@revoked {real}")
+    monkeypatch.setenv("SFTP_KNOWN_HOSTS_FILE", str(known))
+
+
+def greeted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def garbage(_: SftpSession) -> None:
+        raise paramiko.SFTPError("Garbage packet received")
+
+    monkeypatch.setattr(SftpSession, "_connected", garbage)
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -999,6 +1025,8 @@ def broken_known_hosts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         (unknown_host, ["is not in", "SFTP_KNOWN_HOSTS_FILE", "SHA256:", "ssh-keyscan -p {port} 127.0.0.1 >>"]),
         (changed_host, ["has CHANGED", "SHA256:", "Nothing was sent", "ssh-keyscan -p {port} 127.0.0.1 >>"]),
         (broken_known_hosts, ["has a line that is no key", "SFTP_KNOWN_HOSTS_FILE", "other.example.com"]),
+        (revoked_host, ["has CHANGED", "Nothing was sent"]),
+        (greeted, ["does not speak SFTP as it should (Garbage packet received)"]),
         (other_kind_of_host_key, ["SHA256:", "ssh-keyscan -p {port} 127.0.0.1 >>"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

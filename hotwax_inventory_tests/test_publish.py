@@ -11,7 +11,7 @@ import duckdb
 import httpx
 import pytest
 
-from hotwax_inventory import shopify, shopify_documents
+from hotwax_inventory import settings, shopify, shopify_documents
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.imports.shops import find_shop
 from hotwax_inventory.publish import batch
@@ -323,6 +323,16 @@ def test_a_sale_that_does_what_an_unanswered_line_asked_for_is_not_taken_for_it(
     assert shown(stocked) == TARGETS
     assert outcomes(stocked) == {"applied": 8, "no_op": 1}
     assert [c.source for c in shops.adjustments("SHOP")].count("adjust") == 8
+
+
+def test_a_result_that_takes_longer_than_the_deadline_is_fetched_again_and_not_made_again(
+    stocked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "shopify_deadline_seconds", lambda: 0)
+    stocked.simulator.faults.add(Fault("results", "reset_after"))
+    stocked.succeed("hard_sync", shop="SHOP")
+    assert shown(stocked) == TARGETS
+    assert calls(stocked, "bulkOperationRunQuery") == 1
 
 
 # Answers to a line in which the errors are no list of objects.

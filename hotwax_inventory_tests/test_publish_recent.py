@@ -140,7 +140,18 @@ def test_a_dry_run_changes_nothing_that_a_later_sync_goes_by(synced: Place) -> N
     assert shown(synced)["TEE-S", 7116] == 2, "both sales count"
 
 
-def test_products_that_have_left_their_channel_by_the_clock_go_from_the_aggregate_location(synced: Place) -> None:
+def shows_what_nobody_wrote(place: Place) -> None:
+    """Let the shop show our numbers without that we ever had to write any."""
+    place.rows("delete from published_level")
+    place.succeed("hard_sync", shop="SHOP")
+
+
+@pytest.mark.parametrize("is_written", [True, False], ids=["written", "shown before"])
+def test_products_that_have_left_their_channel_by_the_clock_go_from_the_aggregate_location(
+    synced: Place, is_written: bool
+) -> None:
+    if not is_written:
+        shows_what_nobody_wrote(synced)
     synced.rows("update facility_group set thru_date = current_timestamp where facility_id <> 'CONFIGURATION'")
     synced.succeed(RECENT, shop="SHOP")
     assert shown(synced) == TARGETS | dict.fromkeys([("TEE-S", 7000), ("TEE-M", 7000), ("TEE-L", 7000)], 0)
@@ -198,7 +209,8 @@ def test_what_a_new_reference_makes_of_a_channel_is_sent_as_what_has_moved(
     assert synced.rows("select change_count from sync_run order by sync_run_id desc limit 1") == [(0,)]
 
 
-def test_a_kit_that_nothing_makes_any_longer_is_on_sale_nowhere(synced: Place) -> None:
+@pytest.mark.parametrize("is_written", [True, False], ids=["written", "shown before"])
+def test_a_kit_that_nothing_makes_any_longer_is_on_sale_nowhere(synced: Place, is_written: bool) -> None:
     kit = item(synced, "GIFT-KIT")
 
     def shows(*expected: int) -> None:
@@ -215,6 +227,8 @@ def test_a_kit_that_nothing_makes_any_longer_is_on_sale_nowhere(synced: Place) -
     never_counted = f"{REFERENCE['product']}10004,TEE-XL,FINISHED_GOOD,504,,\n"
     synced.write_reference("product", never_counted)
     synced.succeed("load_reference")
+    if not is_written:
+        shows_what_nobody_wrote(synced)
     synced.put(f"{KITS}/2.csv", f"{KIT_HEADER}GIFT-KIT,10004,1,PRODUCT_COMPONENT\n", datetime(2026, 3, 6, tzinfo=UTC))
     synced.succeed("import_kit_component")
     shows(0, 0, 0)
@@ -576,6 +590,48 @@ def test_an_answer_without_a_sign_of_the_change_is_no_success(synced: Place, mon
     is_done = True
     synced.succeed(RECENT, shop="SHOP")
     assert shown(synced)["TEE-S", 7116] == 9
+
+
+@pytest.mark.parametrize("is_unmapped", [False, True], ids=["moved", "unmapped"])
+def test_a_change_that_only_its_level_tells_of_is_what_it_was_whatever_has_moved_since(
+    synced: Place, monkeypatch: pytest.MonkeyPatch, is_unmapped: bool
+) -> None:
+    answer, done = ShopifyClient.answer, list[str]()
+
+    def says_nothing_once(client: ShopifyClient, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+        answered = answer(client, document, variables)
+        if document != shopify_documents.ADJUST or done:
+            return answered
+        done.append(document)
+        if is_unmapped:
+            synced.rows("delete from shopify_shop_product where product_id = '10001'")
+        else:
+            reset(synced, "between", ("116", 7, "501"))
+        return {"data": {"inventoryAdjustQuantities": {"inventoryAdjustmentGroup": None, "userErrors": []}}}
+
+    monkeypatch.setattr(settling, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(ShopifyClient, "answer", says_nothing_once)
+    reset(synced, "later", ("116", 9, "501"))
+    for _ in range(2):
+        synced.succeed(RECENT, {"recent_change_delta": LAST_PUBLISHED}, shop="SHOP")
+    assert shown(synced)["TEE-S", 7116] == (9 if is_unmapped else 7)
+
+
+def test_a_delta_whose_group_has_gone_is_brought_to_its_end_all_the_same(
+    synced: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = "OTHER,X,WAREHOUSE,2024-01-01,\nOTHER,X,BROADWAY,2024-01-01,\n"
+    synced.write_reference("facility_group", REFERENCE["facility_group"] + others)
+    synced.succeed("load_reference")
+    with monkeypatch.context() as unplugged:
+        unplugged.setenv("SHOPIFY_DEADLINE_SECONDS", "1")
+        synced.simulator.faults.add(Fault("inventoryAdjustQuantities", "http_503", at_call=0))
+        assert not synced.run("hard_sync", {"hard_sync_delta": {"facility_group_id": "OTHER"}}, "SHOP").success
+        synced.simulator.faults.clear()
+    synced.write_reference("facility_group", REFERENCE["facility_group"])
+    synced.succeed("load_reference")
+    synced.succeed("hard_sync", shop="SHOP")
+    assert shown(synced) == TARGETS
 
 
 def test_a_sale_between_read_and_write_stands_too(synced: Place, monkeypatch: pytest.MonkeyPatch) -> None:

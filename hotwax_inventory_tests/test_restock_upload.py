@@ -17,11 +17,13 @@ import httpx
 import pytest
 from filelock import FileLock
 
+from hotwax_inventory import shopify_documents
 from hotwax_inventory.automation.sensors import schedule_restock_due
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.ledger import receiving
-from hotwax_inventory.publish import launch
+from hotwax_inventory.publish import launch, settling
 from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.shopify import ShopifyClient, ShopifyUnavailable
 from hotwax_inventory.simulator.faults import Fault
 from hotwax_inventory_tests.conftest import Place
 from hotwax_inventory_tests.dagster_dev import until
@@ -170,6 +172,23 @@ def test_what_shopify_did_not_take_is_received_and_published_by_a_retry(
     made = len(place.simulator.shops.calls)
     assert publish_alone(place).success
     assert len(place.simulator.shops.calls) == made, "nothing is left to publish"
+
+
+def test_what_shopify_never_answered_is_published_by_a_retry_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = ShopifyClient.answer
+
+    def unanswered(client: ShopifyClient, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if document == shopify_documents.ADJUST:
+            raise ShopifyUnavailable("cut")
+        return answer(client, document, variables)
+
+    schedule(-3600)
+    with monkeypatch.context() as cut:
+        cut.setattr(settling, "PAUSE_SECONDS", 0)
+        cut.setattr(ShopifyClient, "answer", unanswered)
+        assert not place.run(JOB).success
+    assert publish_alone(place).success
+    assert shown(place) == LAUNCHED
 
 
 @pytest.mark.parametrize("seconds", [-60.0, LEAD_SECONDS], ids=["late", "in time"])

@@ -57,13 +57,16 @@ def failed_runs(instance: dg.DagsterInstance, since: datetime) -> list[Problem]:
 
 
 def failed_checks(instance: dg.DagsterInstance, since: datetime) -> list[Problem]:
-    """Each check that has failed since then in a run that went well; those of failed runs are told with the run.
+    """Each check that has failed since then in a run that went well, and each that warns; what has failed a run is told with it.
 
     A warning is the same problem whatever it says, so that a feed with refused rows every day is told of once a day."""
     found = []
-    for record in _ended(instance, since, [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED]):
+    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE]
+    for record in _ended(instance, since, ended):
         run, at = record.dagster_run, record.end_time or 0.0
         for check in _failed_evaluations(run.run_id, instance):
+            if _is_error(check) and run.status == dg.DagsterRunStatus.FAILURE:
+                continue
             problem = of_check(check, at, run.tags.get("dagster/partition"))
             found.append(
                 replace(

@@ -51,7 +51,8 @@ def receivers() -> dict[str, Callable[[Alert], None]]:
 
 
 def scrubbed(text: str) -> str:
-    """The text without any value of a secret setting, and not longer than a person reads."""
+    """The text without any value of a secret setting, not longer than a person reads, and such as every receiver takes."""
+    text = text.encode("utf-8", "backslashreplace").decode()
     for secret in settings.secrets():
         text = text.replace(secret, "***")
     text = SECRET_FORMS.sub("***", text)
@@ -89,12 +90,12 @@ def mail(alert: Alert) -> None:
         raise settings.SettingError("ALERT_EMAIL_TO is not set. It takes the addresses that alerts go to.")
     server = _mail_server()
     message = EmailMessage()
-    message["Subject"] = " ".join(alert.title.split())[:150]
-    message["From"] = server.user if "@" in server.user else people[0]
-    message["To"] = ", ".join(people)
-    message["Date"] = formatdate()
-    message.set_content(alert.text + "\n\n" + "".join(f"{name}: {value}\n" for name, value in alert.fields.items()))
     try:
+        message["Subject"] = " ".join(alert.title.split())[:150]
+        message["From"] = server.user if "@" in server.user else people[0]
+        message["To"] = ", ".join(people)
+        message["Date"] = formatdate()
+        message.set_content(alert.text + "\n\n" + "".join(f"{name}: {value}\n" for name, value in alert.fields.items()))
         with _session(server) as session:
             session.send_message(message)
     except smtplib.SMTPResponseException as error:

@@ -2,6 +2,7 @@
 
 import posixpath
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -292,7 +293,14 @@ def note_archived(source: Source, session: SftpSession, warehouse: Warehouse) ->
     feed = {"config_id": source.config_id, "property_resource": source.property_resource}
     with warehouse.transaction() as connection:
         waiting = [path for (path,) in connection.execute(WAITING, feed).fetchall()]
-    gone = [path for path in waiting if session.look(path) is None]
+    gone = [path for path in waiting if _is_gone(path, session)]
     if gone:
         with warehouse.transaction() as connection:
             connection.execute(ARCHIVED, feed | {"paths": gone})
+
+
+def _is_gone(path: str, session: SftpSession) -> bool:
+    """Whether a file is no longer in its place; of one that may not be looked at, nobody knows."""
+    with suppress(SftpRefused):
+        return session.look(path) is None
+    return False

@@ -18,7 +18,7 @@ from hotwax_inventory.imports.declaration import Import
 from hotwax_inventory.imports.identify import identification_types, keys
 from hotwax_inventory.imports.quoting import as_it_was, sql_text, without_formula
 from hotwax_inventory.imports.rows import fields_relation, left_over, records_relation
-from hotwax_inventory.imports.text import EXTRA_FIELDS, NEWLINE, BadFile, Text, normalised
+from hotwax_inventory.imports.text import BLANKS, EXTRA_FIELDS, NEWLINE, BadFile, Text, normalised
 from hotwax_inventory.resources import keep_sides_of_joins
 
 # From so many bytes on the rows of files are more than what they are joined with.
@@ -172,7 +172,7 @@ def _file_row(spec: Import, parameters: str, texts: Mapping[int, Text]) -> str:
     too_long = f"the row has more than {EXTRA_FIELDS} commas without quotes in its last column"
     if not has_free_end:
         too_long = f"the row has more fields than the header ({width})"
-    blanks = ", chr(32) || chr(9) || chr(13) || chr(160)" if text.has_odd_blanks else ""
+    blanks = f", {BLANKS}" if text.has_odd_blanks else ""
     values, came = [], _came(text)
     for column in spec.columns:
         position = positions.get(column.name)

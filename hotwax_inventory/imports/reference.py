@@ -17,7 +17,7 @@ from hotwax_inventory.imports.identify import MOMENT
 from hotwax_inventory.imports.reading import read_text
 from hotwax_inventory.imports.rows import fields_relation
 from hotwax_inventory.imports.shop_products import AT_FACILITIES, ITEMS_MOVED, match_products
-from hotwax_inventory.imports.text import BadFile, Text
+from hotwax_inventory.imports.text import BLANKS, NEWLINE, BadFile, Text
 from hotwax_inventory.resources import Warehouse, require_free_disk, scalar
 
 # How yes and no are written; the numbers understand all of these.
@@ -462,7 +462,10 @@ def _text(file: ReferenceFile, path: Path, scratch: Path, connection: duckdb.Duc
 
 def _staged(file: ReferenceFile, text: Text) -> str:
     width = len(text.header)
-    columns = ", ".join(f"nullif(trim(c{text.header.index(name)}), '') as {name}" for name in file.columns)
+    came = f"replace(c{{}}, '{NEWLINE}', chr(10))"
+    columns = ", ".join(
+        f"nullif(trim({came.format(text.header.index(name))}, {BLANKS}), '') as {name}" for name in file.columns
+    )
     return f"""
         select line_number, c{width - 1} is null as is_short, c{width} is not null as is_long, {columns}
         from ({fields_relation({0: text}, extra_fields=1)})"""

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from hotwax_inventory.imports.quoting import sql_text
-from hotwax_inventory.imports.text import FIELD, NO_NULL, SEPARATOR, WHOLE_LINES, Text
+from hotwax_inventory.imports.text import BLANKS, FIELD, NO_NULL, SEPARATOR, WHOLE_LINES, Text
 from hotwax_inventory.resources import THREADS
 
 # Rows are numbered by one processor: from twice so many on two of them get a part each. More take more memory than there is for it.
@@ -38,7 +38,7 @@ def fields_relation(texts: Mapping[int, Text], extra_fields: int) -> str:
     return f"""
         select log_id, line_number, {", ".join(names)}
         from (select {log_id} as log_id, {number} as line_number, {", ".join(names)} from ({read}))
-        where not (c1 is null and trim(c0, chr(32) || chr(9) || chr(13) || chr(160)) = '')"""
+        where not (c1 is null and trim(c0, {BLANKS}) = '')"""
 
 
 def _numbered(text: Text, options: str) -> str:

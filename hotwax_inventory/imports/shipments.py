@@ -81,8 +81,8 @@ grouped as (
             and units > 0,
             false
         ) as is_good,
-        count(distinct facility_key) over shipment as destinations,
-        count(distinct stated_origin) over shipment as origins
+        count(distinct facility_id) over shipment as destinations,
+        count(distinct origin_facility_id) over shipment as origins
     from judged
     window shipment as (partition by log_id, external_shipment_id)
 )
@@ -244,7 +244,7 @@ when not matched then insert
 insert into shipment_item
 select
     shipment_id,
-    lpad((row_number() over (partition by shipment_id order by log_id, line_number))::varchar, 5, '0') as shipment_item_seq_id,
+    printf('%05d', row_number() over (partition by shipment_id order by log_id, line_number)) as shipment_item_seq_id,
     product_id,
     quantity,
     item_external_id as external_id,

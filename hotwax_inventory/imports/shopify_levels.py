@@ -59,8 +59,9 @@ def was_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> bool:
 def last_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Read:
     """The read that the shop's snapshot comes from. Raises NothingRead."""
     found = connection.execute(
-        "select bulk_operation_id, started_at, completed_at, object_count, level_count, coalesce(mapped_count, level_count), "
-        "size_bytes from shopify_bulk_read where shop_id = $shop_id",
+        # whichever clock is behind, ours or Shopify's
+        "select bulk_operation_id, least(started_at, asked_at), completed_at, object_count, level_count, "
+        "coalesce(mapped_count, level_count), size_bytes from shopify_bulk_read where shop_id = $shop_id",
         {"shop_id": shop_id},
     ).fetchall()
     if not found:

@@ -10,6 +10,8 @@ import duckdb
 
 # A decoded copy divides fields by a character that no text has, and keeps line ends inside a field as another.
 SEPARATOR, NEWLINE = "\x1f", "\x1e"
+# What is blank around a field, in SQL.
+BLANKS = "chr(32) || chr(9) || chr(13) || chr(160)"
 # DuckDB never sees this text, so that an empty field and a missing one stay different.
 NO_NULL = "\x1c"
 # Unquoted commas in a comment at the end of a line make extra fields; this many are put together again, of more the row is refused.

@@ -8,6 +8,7 @@ import duckdb
 from hotwax_inventory import settings
 from hotwax_inventory.imports.shopify_levels import last_read
 from hotwax_inventory.ledger.atp import create_views
+from hotwax_inventory.ledger.kits import KITS
 from hotwax_inventory.publish.batch import PLACED, load_shown
 from hotwax_inventory.publish.guards import age_alarm, number_alarms, share_alarms, whole_alarms
 from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, store, sync_folder, write_lines
@@ -50,6 +51,7 @@ class Live:
 
 # The levels that have a target: a row for each that is {kept}, and one row, of nothing but their number `levels`, for all others.
 # What was read `live` stands in place of the snapshot. `has_moved`: our own number, or the mapping, is newer than the watermark.
+# `may_be_withdrawn`: what we have put on sale there may have no target any more one day.
 COMPARED = f"""
 create or replace temp table compared as
 with target as ({TARGET}),
@@ -76,9 +78,15 @@ level as (
         l.available as observed_quantity,
         b.quantity as published_quantity,
         t.target_quantity - if($is_from_published, coalesce(b.quantity, l.available), l.available) as delta,
-        t.changed_seq > $since or p.changed_seq > $since as has_moved
+        t.changed_seq > $since or p.changed_seq > $since as has_moved,
+        p.is_kit
+            or l.shopify_location_id = (select shopify_location_id from published_location where facility_id = '_NA_')
+            as may_be_withdrawn
     from shown as l
-    join shopify_shop_product as p
+    join (
+        select *, coalesce($kits_are_derived and product_id in ({KITS}), false) as is_kit
+        from shopify_shop_product
+    ) as p
         on p.shop_id = $shop_id and p.shopify_inventory_item_id = l.shopify_inventory_item_id
     join target as t
         on t.product_id = p.product_id and t.shopify_location_id = l.shopify_location_id
@@ -97,13 +105,17 @@ from (select *, coalesce({{kept}}, false) as is_kept from level)
 group by all
 """
 
-# What is to be changed, and what Shopify confirms by showing it: with `shopify` where something else was published last, with
-# `last_published` where nothing was. Of the one the delta is not 0, of the other it is.
+# What is to be changed, and what Shopify confirms by showing it: with `shopify` where something else was published last, or nothing
+# that may have to be withdrawn, with `last_published` where nothing was. Of the one the delta is not 0, of the other it is.
 IS_NEWS = """(
     (has_moved and delta <> 0)
     or (
         target_quantity = observed_quantity
-        and if($is_from_published, published_quantity is null, published_quantity <> target_quantity)
+        and if(
+            $is_from_published or published_quantity is null,
+            published_quantity is null and ($is_from_published or (may_be_withdrawn and target_quantity > 0)),
+            published_quantity <> target_quantity
+        )
     )
 )"""
 
@@ -120,27 +132,28 @@ join shopify_shop_product as p
 join published_location as l on l.shopify_location_id = c.shopify_location_id
 """
 
-CONFIRMED_AGAIN = """
-update published_level as p
-set quantity = c.target_quantity, sync_run_id = $sync_run_id, published_at = current_timestamp
-from compared as c
-where p.shop_id = $shop_id
-    and p.shopify_inventory_item_id = c.shopify_inventory_item_id
-    and p.shopify_location_id = c.shopify_location_id
-    and c.delta = 0
-"""
-CONFIRMED_FIRST = """
-insert into published_level by name
-select
-    $shop_id as shop_id,
-    shopify_inventory_item_id,
-    shopify_location_id,
-    target_quantity as quantity,
-    $sync_run_id as sync_run_id,
-    current_timestamp as published_at
-from compared
-where delta = 0
-"""
+CONFIRMED = (
+    """
+    delete from published_level as p
+    using compared as c
+    where p.shop_id = $shop_id
+        and p.shopify_inventory_item_id = c.shopify_inventory_item_id
+        and p.shopify_location_id = c.shopify_location_id
+        and c.delta = 0
+    """,
+    """
+    insert into published_level by name
+    select
+        $shop_id as shop_id,
+        shopify_inventory_item_id,
+        shopify_location_id,
+        target_quantity as quantity,
+        $sync_run_id as sync_run_id,
+        current_timestamp as published_at
+    from compared
+    where delta = 0
+    """,
+)
 
 # Levels by what keeps them from being compared; the rest has a target, or `nothing_promised` counts it: its item is matched
 # to no product, or no file has named the product at the facility.
@@ -260,8 +273,9 @@ def keep_delta(
     widen(connection)
     store(delta, scope, run_id, connection)
     if is_sent and not delta.alarms:
-        confirmed = CONFIRMED_FIRST if scope.is_from_published else CONFIRMED_AGAIN
-        connection.execute(confirmed, {"shop_id": scope.shop.shop_id, "sync_run_id": delta.sync_run_id})
+        values = {"shop_id": scope.shop.shop_id, "sync_run_id": delta.sync_run_id}
+        connection.execute(CONFIRMED[0], {"shop_id": scope.shop.shop_id})
+        connection.execute(CONFIRMED[1], values)
 
 
 def compare_levels(scope: Scope, since: int, kept: str, connection: duckdb.DuckDBPyConnection) -> None:

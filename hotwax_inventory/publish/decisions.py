@@ -104,7 +104,7 @@ select
         when is_silent and is_remembered and not is_given_up then outcome
         -- the level shows that the change was made; of units taken away, strangers may have bought as many instead
         when shows_change and is_unclear and not ($is_from_published and delta < 0) then 'applied'
-        when shows_change and error_code = '{NO_GROUP}' then 'no_op'
+        when shows_change and error_code = '{NO_GROUP}' then 'applied'
         -- a moment ago the level had not moved: it was the line that had not been answered, at last
         when shows_change and error_code = '{ASKED_IN_VAIN}' and outcome = 'stale' then 'applied'
         -- strangers have moved the level too, and only our own movement may be sent, which may have been made already
@@ -221,7 +221,7 @@ def decide(
     values = {"sync_run_id": sync_run_id}
     connection.execute(MOVED, values)
     narrow(connection)
-    choose_locations(scope, connection)
+    choose_locations(scope, connection, must_have_groups=False)
     connection.execute(PROMISED, scope.values() | {"shop_id": scope.shop.shop_id})
     connection.execute(
         OPENED,

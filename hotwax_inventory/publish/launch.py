@@ -114,6 +114,8 @@ class Launcher(Receiver):
             _clear_the_way(shop.shop_id, client, run, warehouse)
             with warehouse.transaction() as connection:
                 asked = levels_to_read(scope, RESTOCK, connection)
+            if not asked.levels:
+                return
             live = read_live(client, asked)
             with warehouse.transaction() as connection:
                 delta = plan(scope, live, run, connection)

@@ -17,7 +17,7 @@ MARKED_BY = {HARD_SYNC: [HARD_SYNC], RECENT: [HARD_SYNC, RECENT], RESTOCK: [HARD
 
 # The newest watermark of the shop for the same numbers and locations, looking back `buffer` minutes from it; none before a run that
 # has put other numbers there. A restock publishes the products of shipments alone, so that how far it has come is a mark for
-# restocks and no watermark of the shop.
+# restocks and no watermark of the shop; one that could not bring about all that it meant is none.
 SINCE = """
 with told as (
     select
@@ -43,7 +43,12 @@ mark as (
     union all
     select upto_seq, finished_at
     from run
-    where job = 'schedule_restock' and status_id = 'finished'
+    where job = 'schedule_restock'
+        and status_id = 'finished'
+        and not exists (
+            from sync_change as c
+            where c.sync_run_id = run.sync_run_id and c.outcome = 'contested'
+        )
 )
 select coalesce(max(seq), -1)
 from mark

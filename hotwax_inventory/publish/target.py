@@ -238,10 +238,12 @@ def widen(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"drop {'view' if kind == 'VIEW' else 'table'} temp.{name}")
 
 
-def choose_locations(scope: Scope, connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the temporary table `published_location`. Raises UnknownGroup."""
+def choose_locations(scope: Scope, connection: duckdb.DuckDBPyConnection, *, must_have_groups: bool = True) -> None:
+    """Make the temporary table `published_location`; of a group that has gone from the reference since, nothing is a member.
+
+    Raises UnknownGroup where the scope `must_have_groups`."""
     publication_group = scope.publication.shopify_facility_group_id
-    if publication_group is not None:
+    if must_have_groups and publication_group is not None:
         _require_group("shopify_facility_group_id", publication_group, connection)
     connection.execute(
         LOCATIONS,
@@ -252,7 +254,7 @@ def choose_locations(scope: Scope, connection: duckdb.DuckDBPyConnection) -> Non
         },
     )
     has_aggregate = scalar(connection, "select count(*) from published_location where facility_id = '_NA_'")
-    if has_aggregate:
+    if must_have_groups and has_aggregate:
         _require_group("facility_group_id", scope.publication.facility_group_id, connection)
 
 
