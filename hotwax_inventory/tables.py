@@ -9,7 +9,7 @@ import dagster as dg
 
 TIME = "timestamp with time zone"
 # To be raised with any change of a table that a released version may have made; `layout` brings up what is older.
-LAYOUT = 6
+LAYOUT = 7
 
 # The rows that move stock.
 ROWS = (
@@ -220,6 +220,13 @@ VIRTUAL_QUEUE_ITEM = Table(
         FACILITY_ID,
         Column("quantity", "integer", "units still open: 0 once they are fulfilled or the item has gone from the file"),
         Column("product_store_id", "varchar", "the product store that sold it"),
+        Column(
+            "stated_quantity",
+            "integer",
+            "units that the file stated last: 0 once the item has gone from it",
+            optional=True,
+        ),
+        Column("ordered_quantity", "integer", "the most units that the file has ever stated", optional=True),
         CHANGED_SEQ,
     ),
     key=("order_id", "order_item_seq_id"),
@@ -247,6 +254,7 @@ DATA_MANAGER_LOG = Table(
         ),
         Column("ignored_record_count", "bigint", "rows that need nobody, such as kits in a reset file", optional=True),
         Column("effective_at", TIME, "when the file's rows take effect"),
+        Column("exported_at", TIME, "of a reset, the export time in its name", optional=True),
         Column("registered_at", TIME, "when the file was landed and registered"),
         Column("archived_at", TIME, "when the remote file was moved to its archive", optional=True),
         Column("started_at", TIME, "when its import began", optional=True),
@@ -483,6 +491,7 @@ SHIPMENT_ITEM = Table(
         PRODUCT_ID,
         Column("quantity", "integer", "units that are to come"),
         Column("external_id", "varchar", "its id in NetSuite", optional=True),
+        Column("log_id", "bigint", "the file that stated it", optional=True),
         LINE_NUMBER,
     ),
     key=("shipment_id", "shipment_item_seq_id"),

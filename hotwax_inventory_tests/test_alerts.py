@@ -226,6 +226,14 @@ def test_a_tripped_guard_is_told_once_with_its_run(watch: Watch) -> None:
     assert "Grant it to the app in Shopify, then run this again." in post["message"]
 
 
+def test_what_fails_after_the_clock_was_put_back_is_told(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as ahead:
+        after(7200, ahead)
+        watch.tick()
+    watch.place.run("import_inventory", {"inventory_reset": {"paths": ["nowhere.csv"]}})
+    assert watch.tick() == "ALERT_WEBHOOK_URL: 1 told. ALERT_SMTP_URL: 1 told"
+
+
 def test_a_run_whose_process_is_gone_is_told_as_any_other(watch: Watch) -> None:
     instance = watch.place.instance
     run = instance.create_run_for_job(defs.resolve_job_def("clean_up"), status=dg.DagsterRunStatus.STARTED)

@@ -1,6 +1,7 @@
 """Each kind of file beside the resets: what it changes, what it refuses, and that its order of arrival does not matter."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -684,6 +685,22 @@ def test_a_time_of_day_is_the_stores(
     assert place.rows("select scheduled_at from shipment") == [(datetime.fromisoformat(expected),)]
 
 
+@pytest.mark.parametrize(
+    ("zone", "stated", "expected"),
+    [
+        ("Australia/Lord_Howe", "2026-04-05 01:45", "2026-04-04T14:45:00+00:00"),
+        ("Antarctica/Troll", "2026-10-25 01:30", "2026-10-24T23:30:00+00:00"),
+    ],
+)
+def test_of_a_time_that_occurs_twice_it_is_the_first_whatever_the_clock_is_put_back_by(
+    place: Place, monkeypatch: pytest.MonkeyPatch, zone: str, stated: str, expected: str
+) -> None:
+    monkeypatch.setenv("RESTOCK_TIME_ZONE", zone)
+    place.put(f"{RESTOCKS}/r.csv", f"{RESTOCK}TEE-S,1,{stated},Broadway,,,X\n", at(1))
+    place.succeed("import_scheduled_restock")
+    assert place.rows("select scheduled_at from shipment") == [(datetime.fromisoformat(expected),)]
+
+
 LISTED = (
     "productId,productIdTo,quantity,productAssocTypeId\n509,501,1,PRODUCT_COMPONENT\n509,TEE-X,5,PRODUCT_COMPONENT\n"
 )
@@ -934,6 +951,57 @@ def test_a_kits_order_item_closes_when_it_is_fulfilled_though_no_stock_moves(pla
     assert place.stock() == {("10001", "WAREHOUSE"): (10, 10)}
 
 
+@pytest.mark.parametrize(
+    ("steps", "still_open"),
+    [
+        ("5 f2 5 3 3", 3),
+        ("5 f2 3 - 3 3", 3),
+        ("5 3 f3 3", 0),
+        ("5 3 f2 2", 2),
+        ("5 f5 5 - 5", 0),
+        ("5 - 5", 5),
+    ],
+)
+def test_what_is_open_of_an_order_item_follows_its_file_and_its_fulfilments(
+    place: Place, steps: str, still_open: int
+) -> None:
+    """Each step is what the file states (`-`: it lacks the item), or how many units are fulfilled."""
+    for number, step in enumerate(steps.split()):
+        if step.startswith("f"):
+            item = {"orderItemSeqId": "00101", "externalFacilityId": "43", "quantity": step[1:]}
+            order = {"orderId": "O1", "items": [item]}
+            place.put(f"{FULFILLMENTS}/{number}.json", json.dumps([{"orderMap": order}]), at(number))
+            place.succeed("import_item_receipt")
+        else:
+            row = "" if step == "-" else f"O1,00101,10001,PARKING,{step},STORE\n"
+            place.write_reference("virtual_queue_item", QUEUE + row)
+            place.succeed("load_reference")
+    assert place.rows("select quantity from virtual_queue_item") == [(still_open,)]
+
+
+def test_of_two_servers_that_hold_a_file_of_one_path_only_the_one_that_was_named_is_approved(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resets, "FEWEST_STOCKED_KEYS", 1)
+    for variable in ("HOST", "PORT", "USERNAME", "PASSWORD", "KNOWN_HOSTS_FILE"):
+        monkeypatch.setenv(f"PARTNER_SFTP_{variable}", os.environ[f"SFTP_{variable}"])
+    monkeypatch.setenv("PARTNER_SFTP_ROOT", "/partner")
+    rows = "".join(f"X,43,{{}},{product}\n" for product in ("501", "502", "503"))
+    path, partner = f"{RESETS}/day.csv", {"property_resource": "PARTNER"}
+    place.put_reset("first.csv", RESET + rows.format(9, 9, 9), at(1))
+    place.succeed("import_inventory")
+    place.put(path, RESET + rows.format(0, 0, 4), at(2))
+    place.succeed("import_inventory")
+    place.put(f"partner/{path}", RESET + rows.format(0, 0, 0), at(3))
+    place.succeed("import_inventory", {"inventory_reset": partner})
+    (message,) = place.rows("select message from data_manager_log where property_resource = 'PARTNER'")[0]
+    assert f'paths = ["{path}"], property_resource = "PARTNER" and approve = true' in message
+    place.succeed("import_inventory", {"inventory_reset": {"paths": [path], "approve": True}})
+    assert [log[1] for log in place.logs()] == ["finished", "finished", "held"]
+    place.succeed("import_inventory", {"inventory_reset": partner | {"paths": [path], "approve": True}})
+    assert place.stock() == {(product, "WAREHOUSE"): (0, 0) for product in ("10001", "10002", "10003")}
+
+
 def test_of_two_held_files_of_one_name_the_newer_is_approved(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resets, "FEWEST_STOCKED_KEYS", 1)
     rows = [f"X,43,{{}},{product}\n" for product in ("501", "502", "503")]
@@ -993,6 +1061,8 @@ def test_what_is_received_counts_though_a_count_is_ahead_of_our_clock(place: Pla
     assert place.stock() == {("10001", "BROADWAY"): (15, 15)}
     place.put_reset("wrong.csv", f"{RESET}X,116,11,501\n", now + timedelta(days=1))
     assert "is to come, and counts as it stands" in failed_checks(place.run("import_inventory"))["rows_accepted"]
+    place.put_reset("next.csv", f"{RESET}X,116,3,501\n", now)
+    assert "wrong.csv is dated" in failed_checks(place.run("import_inventory"))["no_count_is_to_come"]
 
 
 def test_a_column_that_is_called_reason_is_one_of_the_file(place: Place) -> None:

@@ -393,7 +393,7 @@ def fill(books: Books, **products: Given) -> None:
     books.insert(
         product_facility=[(p, f, *rule, None, 1) for p, (_, rules, _) in products.items() for f, rule in rules.items()],
         virtual_queue_item=[
-            (f"{p} {f}", "1", p, f, units, "STORE", 1)
+            (f"{p} {f}", "1", p, f, units, "STORE", units, units, 1)
             for p, (*_, parked) in products.items()
             for f, units in parked.items()
         ],
@@ -447,7 +447,7 @@ def test_parked_pre_orders_hold_a_product_where_the_store_says_so(
 
 def test_parked_orders_of_another_store_reduce_only_its_own_numbers(channel: Books) -> None:
     fill(channel, P=({"A": 10, "OTHER": 10}, {}, {}))
-    channel.insert(virtual_queue_item=[("O", "1", "P", "_NA_", 3, "OTHER STORE", 1)])
+    channel.insert(virtual_queue_item=[("O", "1", "P", "_NA_", 3, "OTHER STORE", 3, 3, 1)])
     assert online(channel) == {"P": (10, 10, 0, 0, 10)}
     assert online(channel, "OTHER STORE") == {"P": (10, 10, 0, 3, 7)}
 

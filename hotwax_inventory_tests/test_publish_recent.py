@@ -106,7 +106,7 @@ def test_without_a_watermark_everything_is_compared(stocked: Place) -> None:
             {("TEE-L", 7000): 11},
         ),
         (
-            "insert into virtual_queue_item values ('O1', '1', '10002', 'PARKING', 5, 'STORE', {seq})",
+            "insert into virtual_queue_item values ('O1', '1', '10002', 'PARKING', 5, 'STORE', 5, 5, {seq})",
             {("TEE-M", 7000): 17},
         ),
         (

@@ -262,6 +262,15 @@ UNUSABLE = [
 ]
 
 
+def test_a_zone_that_only_this_machine_knows_is_named_before_a_file_is_taken(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings.zoneinfo, "available_timezones", lambda: {"UTC", "localtime"})
+    monkeypatch.setenv("RESTOCK_TIME_ZONE", "localtime")
+    assert "RESTOCK_TIME_ZONE takes a zone" in place.failure(place.run("import_scheduled_restock"))
+    assert place.rows("from data_manager_log") == []
+
+
 @pytest.mark.parametrize(("name", "value", "said"), UNUSABLE)
 def test_a_setting_that_cannot_be_right_is_named_and_not_shown(
     place: Place, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str

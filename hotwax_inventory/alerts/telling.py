@@ -45,6 +45,9 @@ class Memory:
         kept: dict[str, Any] = json.loads(cursor or "{}")
         new = {"since": self.now - HOUR_SECONDS, "done": [], "kinds": {}}
         found = {name: kept.get(name, new) for name in names}
+        for name, told in found.items():
+            if told["since"] > self.now:  # the clock was ahead
+                found[name] = told | {"since": new["since"]}
         self.told = {name: Told(f["since"], set(f["done"]), dict(f["kinds"])) for name, f in found.items()}
 
     @property

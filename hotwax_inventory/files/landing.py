@@ -15,7 +15,7 @@ import dagster as dg
 from hotwax_inventory import settings
 from hotwax_inventory.files.inbox import fsync_folder
 from hotwax_inventory.files.looking import Source, look_at
-from hotwax_inventory.files.names import effective_at
+from hotwax_inventory.files.names import effective_at, export_time
 from hotwax_inventory.files.registering import Landed, archive, note_archived, register
 from hotwax_inventory.files.sources import Feed
 from hotwax_inventory.resources import Sftp, Warehouse, require_free_disk, scalar
@@ -65,7 +65,7 @@ def land(feed: Feed, source: Source, run_id: str, sftp: Sftp, warehouse: Warehou
                 f"{len(ready)} files stay on SFTP: there is no product or no facility yet, so that all their rows would be "
                 "refused. Run load_reference, which loads the CSVs of HOTWAX_REFERENCE_DIR; then run this again."
             )
-        ready.sort(key=lambda file: (effective_at(file)[0], file.name))
+        ready.sort(key=lambda file: (effective_at(file), file.name))
         for start in range(0, len(ready), FILES_PER_REGISTRATION):
             if start:
                 log.info(f"{start} of {len(ready)} files landed.")
@@ -117,8 +117,7 @@ def _fetched(
             continue
         finally:
             temporary.unlink(missing_ok=True)
-        time_of_effect, exported = effective_at(file)
-        yield Landed(file, landed, sha256, time_of_effect, exported if feed.is_snapshot else None)
+        yield Landed(file, landed, sha256, effective_at(file), export_time(file.name) if feed.is_snapshot else None)
 
 
 def _remove_what_killed_runs_left(folder: Path) -> None:

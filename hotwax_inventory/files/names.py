@@ -25,8 +25,8 @@ IS_REFUSED = (
 )
 
 
-def effective_at(file: RemoteFile) -> tuple[datetime, datetime | None]:
-    """When the rows of a file take effect, and the export time in its name if that is what says so.
+def effective_at(file: RemoteFile) -> datetime:
+    """When the rows of a file take effect: the export time in its name, or its modification time.
 
     The name counts when it carries a time with its zone, not after the modification time and at most 7 days before it; rows that we
     have refused may take longer to come back."""
@@ -34,10 +34,8 @@ def effective_at(file: RemoteFile) -> tuple[datetime, datetime | None]:
     exported = export_time(file.name)
     # SFTP tells whole seconds
     if exported is None or exported >= modified + timedelta(seconds=1):
-        return modified, None
-    if exported < modified - OLDEST_EXPORT and not REFUSED.search(file.name):
-        return modified, None
-    return exported, exported
+        return modified
+    return modified if exported < modified - OLDEST_EXPORT and not REFUSED.search(file.name) else exported
 
 
 NETSUITE_TIME = re.compile(r"\b([A-Z][a-z]{2} \d{1,2} \d{4} \d{2}:\d{2}:\d{2}) (?:GMT|UTC)([+-]\d{2}):?(\d{2})")

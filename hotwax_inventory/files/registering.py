@@ -96,7 +96,7 @@ judged as (
             where l.sha256 = n.sha256
                 and not $allow_duplicate_content
                 and not coalesce(l.origin_sha256 <> n.origin_sha256, false)
-                and (n.export_time is null or l.effective_at = n.export_time)
+                and (n.export_time is null or coalesce(l.exported_at, l.effective_at) = n.export_time)
         ) as earlier_log_id,
         not $allow_duplicate_content
             and exists (
@@ -120,6 +120,7 @@ select
     landed_path,
     case when earlier_log_id is not null or is_repeated then 'duplicate' else 'pending' end as status_id,
     effective_at,
+    export_time as exported_at,
     current_timestamp as registered_at,
     $run_id as run_id,
     $property_resource as property_resource,

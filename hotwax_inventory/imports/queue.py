@@ -70,8 +70,8 @@ def run_import(
             log.info(f"On SFTP there is no file {wanted} in {', '.join(source.directories)}.")
     if held:
         with warehouse.transaction() as connection:
-            values = {"config_id": source.config_id, "paths": list(held), "run_id": run_id}
-            released = scalar(connection, RELEASE, values)
+            values = {"config_id": source.config_id, "property_resource": source.property_resource}
+            released = scalar(connection, RELEASE, values | {"paths": list(held), "run_id": run_id})
         if released < len(held):
             log.warning(
                 "A newer reset has come in the meantime: what was held before it is cancelled, and was not approved."
@@ -102,7 +102,10 @@ set
 where log_id in (
     select max_by(log_id, (effective_at, remote_modified_at, log_id))
     from data_manager_log
-    where status_id = 'held' and config_id = $config_id and remote_path in (select unnest($paths))
+    where status_id = 'held'
+        and config_id = $config_id
+        and property_resource = $property_resource
+        and remote_path in (select unnest($paths))
     group by remote_path
 )
 """
@@ -115,9 +118,14 @@ def _landed(source: Source, status: str, warehouse: Warehouse) -> dict[str, str]
     paths = {settings.remote_path(path): path for path in source.paths}
     with warehouse.transaction() as connection:
         found = connection.execute(
-            "select distinct remote_path from data_manager_log "
-            "where status_id = $status and config_id = $config_id and remote_path in (select unnest($paths))",
-            {"status": status, "config_id": source.config_id, "paths": list(paths)},
+            "select distinct remote_path from data_manager_log where status_id = $status and config_id = $config_id "
+            "and property_resource = $property_resource and remote_path in (select unnest($paths))",
+            {
+                "status": status,
+                "config_id": source.config_id,
+                "property_resource": source.property_resource,
+                "paths": list(paths),
+            },
         ).fetchall()
     return {path: paths[path] for (path,) in found}
 

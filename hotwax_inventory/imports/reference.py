@@ -88,8 +88,9 @@ def _time(column: str) -> Rule:
     )
 
 
-# What has been fulfilled is not open any more, whatever the file still says (design 8.5). A file that states less than was ordered
-# has been written after some of it was fulfilled: no more than it states is open, and no more than was before.
+# What has been fulfilled is not open any more, whatever the file still says (design 8.5). A file that says what it said before says
+# nothing new. One that states another quantity may know of fulfilments or not: no more than that is open, and no more than they
+# leave of what was ever ordered.
 FULFILLED = """coalesce(
     (
         select sum(f.quantity)
@@ -99,15 +100,18 @@ FULFILLED = """coalesce(
     ),
     0
 )"""
-OPEN_BEFORE = """(
-    select q.quantity
+BEFORE = """(
+    select q.{}
     from replaced as q
     where q.order_id = staged.order_id and q.order_item_seq_id = staged.order_item_seq_id
 )"""
+ORDERED = f"""greatest(
+    staged.quantity::integer, {BEFORE.format("ordered_quantity")}, {BEFORE.format("quantity")} + {FULFILLED}
+)"""
 QUEUE_QUANTITY = f"""if(
-    staged.quantity::integer < {OPEN_BEFORE} + {FULFILLED},
-    least(staged.quantity::integer, {OPEN_BEFORE}),
-    greatest(0, staged.quantity::integer - {FULFILLED})
+    staged.quantity::integer = {BEFORE.format("stated_quantity")},
+    {BEFORE.format("quantity")},
+    greatest(0, least(staged.quantity::integer, {ORDERED} - {FULFILLED}))
 )"""
 # An order item that is loaded again as it was has not moved.
 QUEUE_CHANGED_SEQ = f"""coalesce(
@@ -131,6 +135,8 @@ select
     facility_id,
     0 as quantity,
     product_store_id,
+    0 as stated_quantity,
+    coalesce(ordered_quantity, quantity) as ordered_quantity,
     if(quantity = 0, changed_seq, (select last_value + 1 from sequence)) as changed_seq
 from replaced
 anti join staged using (order_id, order_item_seq_id)
@@ -296,7 +302,12 @@ REFERENCE_FILES = (
         tables.VIRTUAL_QUEUE_ITEM,
         ("order_id", "order_item_seq_id", "product_id", "facility_id", "quantity", "product_store_id"),
         ("order_id", "order_item_seq_id", "product_id", "facility_id", "quantity", "product_store_id"),
-        {"quantity": QUEUE_QUANTITY, "changed_seq": QUEUE_CHANGED_SEQ},
+        {
+            "quantity": QUEUE_QUANTITY,
+            "stated_quantity": "quantity::integer",
+            "ordered_quantity": ORDERED,
+            "changed_seq": QUEUE_CHANGED_SEQ,
+        },
         (
             _known("product_id", "product"),
             _known("facility_id", "facility"),

@@ -45,9 +45,9 @@ LOCAL_TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]
 ZONE = " ?(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)"
 # What is a moment of a restock, and no slip of a pen.
 FIRST_YEAR, LAST_YEAR = 1970, 8999
-# The moments at which a clock in the store shows a time.
+# The moments at which a clock in the store shows a time: where it is put back, by half an hour, one or two, there are two.
 TWICE = """list_filter(
-            [timezone(default_time_zone, {0}) - interval 1 hour, timezone(default_time_zone, {0})],
+            list_transform([120, 60, 30, 0], lambda minutes: timezone(default_time_zone, {0}) - to_minutes(minutes)),
             lambda moment: moment = timezone(default_time_zone, {0}) or timezone(default_time_zone, moment) = {0}
         )"""
 

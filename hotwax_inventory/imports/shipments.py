@@ -248,6 +248,7 @@ select
     product_id,
     quantity,
     item_external_id as external_id,
+    log_id,
     line_number
 from incoming
 """,

@@ -12,6 +12,7 @@ import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.files import inbox
+from hotwax_inventory.files.names import MOST_AHEAD
 from hotwax_inventory.imports.feeds import IMPORTS
 from hotwax_inventory.imports.summary import LOG_VERSION, asked_for, files_of_the_last_day
 from hotwax_inventory.ledger import resets
@@ -322,6 +323,20 @@ order by abs(b.available_to_promise_diff) desc, b.seq
 BIGGEST_COLUMNS = ("SKU", "facility", "ATP before", "ATP after", "change", "reason", "log_id", "line")
 
 
+TO_COME = f"""
+select reset_file_name, reset_at, count(*)
+from inventory_item
+where reset_at > current_timestamp + {MOST_AHEAD}
+group by reset_file_name, reset_at
+order by reset_at
+limit 10
+"""
+HOW_TO_BE_RID = (
+    "See the clock of who writes the files. To be rid of such a count, restore the warehouse as it was before (README), and put "
+    "the file back with its true time."
+)
+
+
 @dg.multi_asset(
     name="inventory_item_detail",
     specs=[
@@ -344,7 +359,12 @@ BIGGEST_COLUMNS = ("SKU", "facility", "ATP before", "ATP after", "change", "reas
     check_specs=[
         dg.AssetCheckSpec(
             "no_reset_is_held", asset="inventory_item_detail", description="No reset waits for somebody to look at it."
-        )
+        ),
+        dg.AssetCheckSpec(
+            "no_count_is_to_come",
+            asset="inventory_item_detail",
+            description="No count is dated ahead of the clock: until its time nothing else moves what it counts.",
+        ),
     ],
     can_subset=True,
 )
@@ -367,10 +387,15 @@ def inventory_item_detail(
         held = connection.execute(
             "select file_name, message from data_manager_log where status_id = 'held' order by effective_at"
         ).fetchall()
+        to_come = connection.execute(TO_COME).fetchall()
         log = files_of_the_last_day(connection)
     # whichever run it was, the files' page has what became of them
     context.log_event(
         dg.AssetMaterialization("data_manager_log", metadata=log, tags={"dagster/data_version": LOG_VERSION})
+    )
+    ahead = " ".join(
+        f"{name} is dated {at:%Y-%m-%d %H:%M} UTC, which is to come: until then nothing else moves {count:,} of what it counts."
+        for name, at, count in to_come
     )
     entered = dg.MaterializeResult(
         asset_key="inventory_item_detail",
@@ -390,7 +415,14 @@ def inventory_item_detail(
                 passed=not held,
                 description=" ".join(f"{name}: {message}" for name, message in held)[:1000] or None,
                 metadata={"held": len(held), "files": [name for name, _ in held]},
-            )
+            ),
+            dg.AssetCheckResult(
+                check_name="no_count_is_to_come",
+                passed=not ahead,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{ahead} {HOW_TO_BE_RID}" if ahead else None,
+                metadata={"files": [name for name, *_ in to_come]},
+            ),
         ],
     )
     yield from asked_for(context, (entered, dg.MaterializeResult("inventory_item", {"dagster/row_count": keys})))

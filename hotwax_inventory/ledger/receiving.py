@@ -128,7 +128,7 @@ select
     i.quantity as quantity_accepted,
     $received_at::timestamptz as received_at,
     s.scheduled_at is not null as is_restock,
-    s.log_id,
+    coalesce(i.log_id, s.log_id) as log_id,
     i.line_number,
     row_number() over (order by s.scheduled_at, s.shipment_id, i.shipment_item_seq_id) as nth
 from shipment_item as i

@@ -5,7 +5,7 @@ import duckdb
 
 from hotwax_inventory import settings, tables
 from hotwax_inventory.files.names import IS_OF
-from hotwax_inventory.imports import shopify_reset
+from hotwax_inventory.imports import reset, shopify_reset
 from hotwax_inventory.imports.shopify_levels import DIFFERENT_PLACES, PLACES
 from hotwax_inventory.resources import scalar
 
@@ -117,13 +117,22 @@ def held(log_id: int, connection: duckdb.DuckDBPyConnection) -> bool:
     percent = settings.reset_max_zeroed_percent()
     if stocked < FEWEST_STOCKED_KEYS or zeroed * 100 <= percent * stocked:
         return False
-    path, config_id = connection.execute(
-        "select remote_path, config_id from data_manager_log where log_id = $log_id", {"log_id": log_id}
+    path, config_id, server = connection.execute(
+        "select remote_path, config_id, property_resource from data_manager_log where log_id = $log_id",
+        {"log_id": log_id},
     ).fetchall()[0]
+    which = "".join(
+        f', {name} = "{told}"'
+        for name, told, usual in (
+            ("config_id", config_id, reset.FEED.config_id),
+            ("property_resource", server, "FTP_CONFIG"),
+        )
+        if told != usual
+    )
     again = (
         "run sync_inventory_from_shopify for the shop with approve = true"
         if config_id == shopify_reset.CONFIG_ID
-        else f'run the import job of {config_id} with paths = ["{path}"] and approve = true'
+        else f'run {reset.FEED.job} with paths = ["{path}"]{which} and approve = true'
     )
     message = (
         f"Held: it would take {zeroed:,} of {stocked:,} keys with stock at its facilities to zero, which is more than "

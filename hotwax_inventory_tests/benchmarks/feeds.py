@@ -116,7 +116,7 @@ def prepare(folder: Path, size: int) -> None:
             "insert into product by name select distinct product_id, 'MARKETING_PKG_PICK' as product_type_id from kit_component"
         )
         connection.execute(
-            "insert into virtual_queue_item select 'O' || n, '1', '10000000', 'STORE_0', 1, 'STORE', 0 "
+            "insert into virtual_queue_item select 'O' || n, '1', '10000000', 'STORE_0', 1, 'STORE', 1, 1, 0 "
             f"from range({FULFILLMENTS}) as row(n)"
         )
         connection.execute("update sequence set last_value = $last, kits_upto = $last", {"last": size})
