@@ -64,8 +64,7 @@ class DiskNearlyFull(RuntimeError):
 
 def require_free_disk(bytes_to_come: int = 0) -> None:
     """Stop a run before it writes what would leave less than DISK_MIN_FREE_MB free. Raises DiskNearlyFull."""
-    home, least = settings.home(), settings.disk_min_free_mb()
-    home.mkdir(parents=True, exist_ok=True)
+    home, least = settings.folder_of_home(), settings.disk_min_free_mb()
     free = shutil.disk_usage(home).free
     if free - bytes_to_come < least << 20:
         raise DiskNearlyFull(
@@ -112,7 +111,7 @@ class Warehouse(dg.ConfigurableResource):
 
         A warehouse of an earlier layout is brought up first. Raises WarehouseBusy, WarehouseUnusable, WarehouseTooNew,
         WarehouseTooOld."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        settings.folder_of_home()
         deadline = time.monotonic() + self.wait_seconds
         with self._alone(deadline), ExitStack() as opened:
             connection = opened.enter_context(self._open(deadline))

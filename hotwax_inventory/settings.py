@@ -77,25 +77,31 @@ def reference_dir() -> Path:
     return Path(os.environ.get("HOTWAX_REFERENCE_DIR") or PROJECT / "data" / "reference").expanduser().resolve()
 
 
+def folder_of_home(*parts: str) -> Path:
+    """A folder in the home, made where it is missing. Raises SettingError where that cannot be."""
+    folder = home().joinpath(*parts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(
+            f"HOTWAX_HOME takes a folder that can be written; {folder} cannot be made ({error.strerror})."
+        ) from error
+    return folder
+
+
 def landing_folder(config_id: str) -> Path:
     """Where the files of a feed land."""
-    landing = home() / "landing" / file_name(config_id)
-    landing.mkdir(parents=True, exist_ok=True)
-    return landing
+    return folder_of_home("landing", file_name(config_id))
 
 
 def outbox() -> Path:
     """Where delta files are; each shop has a folder there."""
-    outbox = home() / "outbox"
-    outbox.mkdir(parents=True, exist_ok=True)
-    return outbox
+    return folder_of_home("outbox")
 
 
 def scratch_dir() -> Path:
     """Where decoded copies and DuckDB's spill files go; nothing there outlives its use."""
-    scratch = home() / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    return scratch
+    return folder_of_home("scratch")
 
 
 def is_left_over(path: Path) -> bool:

@@ -108,6 +108,10 @@ class SftpSession:
         self._client: paramiko.SFTPClient | None = None
         self._transport: paramiko.Transport | None = None
 
+    def log_in(self) -> None:
+        """Connect, where there is no connection. Raises SftpUnavailable, SftpRefused."""
+        self._call(lambda _: None)
+
     def listing(self, directory: str) -> list[RemoteFile]:
         """The regular files of a directory, by name. A directory that does not exist has none.
 

@@ -65,12 +65,11 @@ def _known_keys(server: SftpSettings, name: str) -> dict[str, list[paramiko.PKey
     revoked: list[paramiko.PKey] = []
     try:
         for line in server.known_hosts_file.read_text(errors="replace").splitlines():
-            marker, _, marked = line.strip().partition(" ")
-            is_marked = marker.startswith("@")
-            for kind, key in _keys_of(marked.strip() if is_marked else line.strip(), name):
-                if marker == "@revoked":
-                    revoked.append(key)
-                elif not is_marked:  # the third kind of line is of certificates, which paramiko does not check
+            marker, *marked = line.split(maxsplit=1) or [""]
+            if marker == "@revoked":  # for whatever host
+                revoked += [entry.key for entry in _entries(*marked) if entry.key is not None]
+            elif not marker.startswith("@"):  # the third kind of line is of certificates, which paramiko does not check
+                for kind, key in _keys_of(line.strip(), name):
                     known.setdefault(_key_family(kind), []).append(key)
     except OSError as error:
         raise SftpRefused(
@@ -86,16 +85,20 @@ def _known_keys(server: SftpSettings, name: str) -> dict[str, list[paramiko.PKey
 
 def _keys_of(line: str, name: str) -> Iterator[tuple[str, paramiko.PKey]]:
     """What a line of a known-hosts file says of a server. Raises InvalidHostKey."""
+    keys = paramiko.HostKeys()
+    for entry in _entries(line):
+        for host in entry.hostnames or ():
+            keys.add(host, entry.key.get_name(), entry.key)
+    yield from (keys.lookup(name) or {}).items()
+
+
+def _entries(line: str = "") -> list[HostKeyEntry]:
+    """What a line without a marker says: one key of some hosts, or nothing. Raises InvalidHostKey."""
     try:
         entry = HostKeyEntry.from_line(line) if line and not line.startswith("#") else None
     except paramiko.SSHException:  # a key that is cut off is none
-        return
-    if entry is None or entry.key is None:
-        return
-    keys = paramiko.HostKeys()
-    for host in entry.hostnames or ():
-        keys.add(host, entry.key.get_name(), entry.key)
-    yield from (keys.lookup(name) or {}).items()
+        return []
+    return [entry] if entry is not None and entry.key is not None else []
 
 
 def _key_family(kind: str) -> str:

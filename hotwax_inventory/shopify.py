@@ -345,7 +345,8 @@ class ShopifyClient:
             return self._token
 
     def _until_deadline(self, attempt: Callable[[], T], least_tries: int = 1) -> T:
-        """Try until it works or the deadline has passed, `least_tries` times in any case; only what is worth it is tried again."""
+        """Try until it works or the deadline has passed; only what is worth another try is tried again, and what a cut has ended
+        `least_tries` times in any case."""
         deadline = time.monotonic() + self._deadline_seconds
         pause, tries = FIRST_PAUSE_SECONDS, 0
         while True:
@@ -353,11 +354,11 @@ class ShopifyClient:
             try:
                 return attempt()
             except _Again as again:
-                reason, wait = str(again), again.seconds
+                reason, wait, is_cut = str(again), again.seconds, False
             except httpx.RequestError as error:
-                reason, wait = f"{type(error).__name__} {error}".strip(), 0.0
+                reason, wait, is_cut = f"{type(error).__name__} {error}".strip(), 0.0, True
             wait = max(wait, pause * random.uniform(0.5, 1.0))  # noqa: S311
-            if tries >= least_tries and time.monotonic() + wait > deadline:
+            if time.monotonic() + wait > deadline and not (is_cut and tries < least_tries):
                 raise ShopifyUnavailable(
                     f"{self._shop}: no usable answer within {self._deadline_seconds} seconds (last: {reason}). "
                     "SHOPIFY_DEADLINE_SECONDS says how long a request is tried."

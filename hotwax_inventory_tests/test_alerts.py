@@ -227,10 +227,12 @@ def test_a_tripped_guard_is_told_once_with_its_run(watch: Watch) -> None:
 
 
 def test_what_fails_after_the_clock_was_put_back_is_told(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = {"inventory_reset": {"paths": ["nowhere.csv"]}}
+    watch.place.run("import_inventory", nowhere)
     with monkeypatch.context() as ahead:
-        after(7200, ahead)
-        watch.tick()
-    watch.place.run("import_inventory", {"inventory_reset": {"paths": ["nowhere.csv"]}})
+        after(1800, ahead)
+        assert watch.tick() == "ALERT_WEBHOOK_URL: 1 told. ALERT_SMTP_URL: 1 told"
+    watch.place.run("import_inventory", nowhere)
     assert watch.tick() == "ALERT_WEBHOOK_URL: 1 told. ALERT_SMTP_URL: 1 told"
 
 

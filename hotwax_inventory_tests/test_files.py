@@ -1008,7 +1008,7 @@ def broken_known_hosts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def revoked_host(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     known, real = place.home.parent / "known_hosts", Path(os.environ["SFTP_KNOWN_HOSTS_FILE"]).read_text()
-    known.write_text(f"{real}@revoked {real}")
+    known.write_text(f"{real}@revoked\t* {real.split(' ', 1)[1]}")
     monkeypatch.setenv("SFTP_KNOWN_HOSTS_FILE", str(known))
 
 

@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from hotwax_inventory import layout, tables
+from hotwax_inventory.imports.shopify_levels import last_read
 from hotwax_inventory.layout import WarehouseTooNew, WarehouseTooOld, WarehouseUnusable
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.tables import Column, Table
@@ -55,6 +56,8 @@ def test_a_warehouse_of_layout_2_is_brought_up_with_all_its_rows_and_a_copy_is_k
     assert earlier.rows("select bulk_operation_id, level_count, size_bytes from shopify_bulk_read") == [
         ("gid://shopify/BulkOperation/1", 9, 0)
     ]
+    with Warehouse().transaction() as connection:
+        assert last_read("SHOP", connection).started_at.year > 1970
     assert contents(earlier.home / "warehouse-layout-2.duckdb") == before
     earlier.succeed("load_reference")
     earlier.put_reset("next.csv", "Item,externalFacilityId,availableQty,idValue\nTEE-S,43,9,501\nTEE-M,116,3,502\n")

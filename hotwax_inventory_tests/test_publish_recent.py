@@ -209,6 +209,19 @@ def test_what_a_new_reference_makes_of_a_channel_is_sent_as_what_has_moved(
     assert synced.rows("select change_count from sync_run order by sync_run_id desc limit 1") == [(0,)]
 
 
+def test_what_has_left_one_channel_goes_though_another_was_published_there_first(synced: Place) -> None:
+    others = [line.replace("FAC_GRP", "OTHER") for line in REFERENCE["facility_group"].splitlines()[1:]]
+    synced.write_reference("facility_group", "\n".join([REFERENCE["facility_group"].rstrip(), *others, ""]))
+    synced.succeed("load_reference")
+    for _ in range(2):
+        synced.succeed("hard_sync", {"hard_sync_delta": {"facility_group_id": "OTHER"}}, "SHOP")
+        assert synced.rows("select change_count from sync_run order by sync_run_id desc limit 1") == [(0,)]
+    ended = "update facility_group set thru_date = current_timestamp where facility_group_id = 'OTHER'"
+    synced.rows(f"{ended} and facility_id <> 'CONFIGURATION'")
+    synced.succeed("hard_sync", {"hard_sync_delta": {"facility_group_id": "OTHER"}}, "SHOP")
+    assert shown(synced) == TARGETS | {key: 0 for key in TARGETS if key[1] == 7000}
+
+
 @pytest.mark.parametrize("is_written", [True, False], ids=["written", "shown before"])
 def test_a_kit_that_nothing_makes_any_longer_is_on_sale_nowhere(synced: Place, is_written: bool) -> None:
     kit = item(synced, "GIFT-KIT")
@@ -741,6 +754,109 @@ def test_what_shopify_does_not_count_any_more_is_not_written(synced: Place) -> N
         synced.succeed(job, shop="SHOP")
         written = {key for key, quantity in shown(synced).items() if quantity != before[key]}
         assert written == {("TEE-S", 7000), ("TEE-L", 7000), ("TEE-L", 7116)}, job
+
+
+def test_what_shopify_begins_to_count_is_published_by_a_sync_of_what_has_moved(synced: Place) -> None:
+    tees = {"tee_s": item(synced, "TEE-S"), "tee_m": item(synced, "TEE-M")}
+
+    def let(is_counted: int) -> None:
+        with synced.simulator.shops.transaction() as db:
+            for change in GONE:
+                db.execute(change.replace("= 0", f"= {is_counted}"), tees)
+        synced.succeed("hard_sync", {"hard_sync_delta": {"include_all": False}}, shop="SHOP")
+
+    let(0)
+    synced.simulator.shops.set_available("SHOP", tees["tee_m"], 7116, 77)
+    reset(
+        synced, "later", *((facility, 9, product) for facility in ("116", "281") for product in ("501", "502", "503"))
+    )
+    for job in (RECENT, "hard_sync"):
+        synced.succeed(job, shop="SHOP")
+    let(1)
+    assert shown(synced) == {key: quantity if key[1] == 7000 else 9 for key, quantity in shown(synced).items()}
+    synced.succeed("hard_sync", shop="SHOP")
+    assert synced.rows("select change_count from sync_run order by sync_run_id desc limit 1") == [(0,)]
+
+
+def test_a_group_that_goes_while_its_delta_is_sent_is_no_zero(synced: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced.write_reference("facility_group", REFERENCE["facility_group"] + "OTHER,X,BROADWAY,2024-01-01,\n")
+    synced.succeed("load_reference")
+    other = {"hard_sync_delta": {"facility_group_id": "OTHER"}}
+    synced.succeed("hard_sync", other, "SHOP")
+    reset(synced, "later", ("116", 9, "501"))
+    answer, tee = ShopifyClient.answer, item(synced, "TEE-S")
+
+    def without_group(client: ShopifyClient, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if document == shopify_documents.ADJUST and synced.rows(
+            "from facility_group where facility_group_id = 'OTHER'"
+        ):
+            synced.rows("delete from facility_group where facility_group_id = 'OTHER'")
+            synced.simulator.shops.sell("SHOP", tee, 7000, 1)
+        return answer(client, document, variables)
+
+    monkeypatch.setattr(ShopifyClient, "answer", without_group)
+    assert not synced.run("hard_sync", other, "SHOP").success
+    assert shown(synced)["TEE-S", 7000] == 5
+
+
+def test_a_shop_whose_row_was_missing_once_has_published_what_it_has(synced: Place) -> None:
+    synced.simulator.shops.sell("SHOP", item(synced, "TEE-S"), 7116, 2)
+    for shops in (REFERENCE["shopify_shop"].replace("SHOP,", "NEXT,"), REFERENCE["shopify_shop"]):
+        synced.write_reference("shopify_shop", shops)
+        synced.write_reference(
+            "shopify_shop_location", REFERENCE["shopify_shop_location"].replace("SHOP,", shops.split("\n")[1][:5])
+        )
+        synced.succeed("load_reference")
+    synced.succeed("hard_sync", {"hard_sync_delta": LAST_PUBLISHED}, shop="SHOP")
+    assert shown(synced)["TEE-S", 7116] == 4
+
+
+def test_a_shop_that_is_given_to_shopify_is_reported_of_although_its_last_group_has_gone(synced: Place) -> None:
+    synced.write_reference("facility_group", REFERENCE["facility_group"] + "OTHER,X,WAREHOUSE,2024-01-01,\n")
+    synced.succeed("load_reference")
+    synced.succeed("hard_sync", {"hard_sync_delta": {"shopify_facility_group_id": "OTHER"}}, shop="SHOP")
+    synced.write_reference("facility_group", REFERENCE["facility_group"])
+    synced.write_reference("shopify_shop", REFERENCE["shopify_shop"].replace("hotwax", "shopify"))
+    synced.succeed("load_reference")
+    synced.succeed("sync_inventory_from_shopify", shop="SHOP")
+
+
+@pytest.mark.parametrize("is_sending", [False, True], ids=["interrupted", "while it is sent"])
+def test_what_was_published_before_shopify_was_master_is_forgotten_for_good(
+    synced: Place, monkeypatch: pytest.MonkeyPatch, is_sending: bool
+) -> None:
+    def master(name: str) -> None:
+        synced.write_reference("shopify_shop", REFERENCE["shopify_shop"].replace("hotwax", name))
+        synced.succeed("load_reference")
+
+    answer = ShopifyClient.answer
+
+    def half(client: ShopifyClient, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if document == shopify_documents.ADJUST:
+            if is_sending:
+                synced.rows("update shopify_shop set inventory_master = 'shopify'")
+            if len(variables["input"]["changes"]) == 1 and variables["input"]["changes"][0]["delta"] == 1:
+                raise ShopifyUnavailable("cut")
+        return answer(client, document, variables)
+
+    reset(synced, "later", ("116", 9, "501"), ("281", 3, "502"))
+    with monkeypatch.context() as cut:
+        cut.setattr(settling, "PAUSE_SECONDS", 0)
+        cut.setattr(ShopifyClient, "answer", half)
+        lines = {"recent_change_delta": LAST_PUBLISHED | {"changes_per_line": 1}}
+        assert not synced.run(RECENT, lines, shop="SHOP").success
+    sent = synced.rows("select outcome, count(*) from sync_change where sync_run_id = 2 group by 1 order by 1")
+    assert sent == [("applied", 2), ("unknown", 2)]
+    master("shopify")
+    for sku, location in TARGETS:
+        synced.simulator.shops.set_available("SHOP", item(synced, sku), location, 50)
+    synced.succeed("sync_inventory_from_shopify", shop="SHOP")
+    master("hotwax")
+    for job, asset in ((RECENT, "recent_change_delta"), ("hard_sync", "hard_sync_delta")):
+        synced.succeed(job, {asset: LAST_PUBLISHED}, shop="SHOP")
+    assert {key: quantity for key, quantity in shown(synced).items() if key[1] != 7000} == {
+        key: 50 for key in TARGETS if key[1] != 7000
+    }
 
 
 def test_a_run_is_requested_for_each_shop_that_we_publish_to(place: Place) -> None:

@@ -225,8 +225,9 @@ def test_drift_says_who_has_moved_a_level_and_what_is_left_of_it(
     # very many levels are looked at by a read of the whole shop, which is not the one that deltas compare with
     with monkeypatch.context() as many:
         many.setattr(verification, "MOST_ASKED_FOR", 4)
-        reads = calls(stocked, "bulkOperationRunQuery")
+        reads, moved = calls(stocked, "bulkOperationRunQuery"), stocked.rows("from sequence")
         materialised(stocked, "hard_sync", "sync_verification")
+        assert stocked.rows("from sequence") == moved, "nothing counts as moved by it"
         assert calls(stocked, "bulkOperationRunQuery") == reads + 1
         assert stocked.told("sync_verification") == verified
         assert stocked.rows("from shopify_bulk_read") == read

@@ -21,7 +21,7 @@ from hotwax_inventory import shopify_documents
 from hotwax_inventory.automation.sensors import schedule_restock_due
 from hotwax_inventory.definitions import defs
 from hotwax_inventory.ledger import receiving
-from hotwax_inventory.publish import launch, settling
+from hotwax_inventory.publish import decisions, launch, settling
 from hotwax_inventory.resources import Warehouse
 from hotwax_inventory.shopify import ShopifyClient, ShopifyUnavailable
 from hotwax_inventory.simulator.faults import Fault
@@ -189,6 +189,32 @@ def test_what_shopify_never_answered_is_published_by_a_retry_too(place: Place, m
         assert not place.run(JOB).success
     assert publish_alone(place).success
     assert shown(place) == LAUNCHED
+
+
+def test_what_others_keep_moving_is_published_without_what_has_been_sold_beside_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule(-3600)
+    shops, answer = place.simulator.shops, ShopifyClient.answer
+    tee_s, tee_m, moves = item(place, "TEE-S"), item(place, "TEE-M"), count()
+    last = decisions.ROUNDS
+
+    def moved_meanwhile(client: ShopifyClient, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if document == shopify_documents.ADJUST and any(
+            change["inventoryItemId"].endswith(f"/{tee_s}") and change["locationId"].endswith("/7116")
+            for change in variables["input"]["changes"]
+        ):
+            move = next(moves)
+            if move <= last:
+                shops.sell("SHOP", tee_s, 7116, 1)
+            if move == last:
+                shops.sell("SHOP", tee_m, 7116, 3)
+        return answer(client, document, variables)
+
+    monkeypatch.setattr(ShopifyClient, "answer", moved_meanwhile)
+    place.succeed(JOB)
+    assert place.rows("select count(*) > 0 from sync_change where outcome = 'contested'") == [(True,)]
+    assert shown(place) == LAUNCHED | {("TEE-M", 7116): LAUNCHED["TEE-M", 7116] - 3}
 
 
 @pytest.mark.parametrize("seconds", [-60.0, LEAD_SECONDS], ids=["late", "in time"])

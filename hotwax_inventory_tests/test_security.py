@@ -282,6 +282,16 @@ def test_a_setting_that_cannot_be_right_is_named_and_not_shown(
     assert "canary" not in failure
 
 
+@pytest.mark.parametrize("job", ["load_reference", "import_inventory", "explain"])
+def test_a_home_that_cannot_be_is_named(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HOTWAX_HOME", str(tmp_path / "file" / "home"))
+    asked = {"inventory_explanation": {"product": "10001", "facility_id": "WAREHOUSE"}} if job == "explain" else None
+    assert "HOTWAX_HOME takes a folder that can be written" in place.failure(place.run(job, asked))
+
+
 def test_the_line_end_of_a_file_is_no_part_of_a_token(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     token = place.simulator.addresses.access_token
     monkeypatch.setenv("SHOPIFY_SHOP_ACCESS_TOKEN", f" {token}\n")

@@ -262,6 +262,21 @@ def test_a_whole_read_resets_qoh_by_what_is_on_hand_at_the_time_of_the_read(plac
     place.succeed("sync_inventory_from_shopify", changed, shop="SHOP")
     assert place.logs()[4][1:] == ("finished", 5, 0, 4)
     assert place.stock()["10001", "WAREHOUSE"] == (6, 6)
+    # nor is a number that another place has now
+    place.simulator.shops.now = lambda: moment(240)
+    swapped = (
+        REFERENCE["shopify_shop_location"]
+        .replace("SHOP,BROADWAY,", "SHOP,?,")
+        .replace("SHOP,BROOKLYN,", "SHOP,BROADWAY,")
+    )
+    place.write_reference("shopify_shop_location", swapped.replace("SHOP,?,", "SHOP,BROOKLYN,"))
+    place.succeed("load_reference")
+    place.succeed("sync_inventory_from_shopify", changed, shop="SHOP")
+    assert {key: counts for key, counts in place.stock().items() if key[0] == "10001"} == {
+        ("10001", "BROADWAY"): (0, 0),
+        ("10001", "BROOKLYN"): (9, 9),
+        ("10001", "WAREHOUSE"): (6, 6),
+    }
 
 
 @pytest.mark.parametrize(

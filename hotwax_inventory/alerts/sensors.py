@@ -33,7 +33,7 @@ def failed_runs_alert(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     "ALERT_SMTP_URL with ALERT_EMAIL_TO.",
 )
 def failed_checks_alert(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Checks that failed in runs that went well, those of failed runs being told with the run; and those that time alone fails."""
+    """Checks that failed, but for what has failed a run, which is told with it; and those that time alone fails."""
     found = receivers()
     memory = Memory(context.cursor, found)
     timed = _timed(context.instance)

@@ -44,11 +44,13 @@ class Memory:
         self.now = time.time()
         kept: dict[str, Any] = json.loads(cursor or "{}")
         new = {"since": self.now - HOUR_SECONDS, "done": [], "kinds": {}}
-        found = {name: kept.get(name, new) for name in names}
-        for name, told in found.items():
-            if told["since"] > self.now:  # the clock was ahead
-                found[name] = told | {"since": new["since"]}
-        self.told = {name: Told(f["since"], set(f["done"]), dict(f["kinds"])) for name, f in found.items()}
+        self.told: dict[str, Told] = {}
+        for name in names:
+            told = kept.get(name, new)
+            # what was told later than now was told by a clock that was ahead
+            since = told["since"] if told["since"] <= self.now else new["since"]
+            kinds = {kind: at for kind, at in told["kinds"].items() if at <= self.now}
+            self.told[name] = Told(since, set(told["done"]), kinds)
 
     @property
     def since(self) -> datetime:

@@ -115,9 +115,7 @@ def recent_ids() -> list[tuple[str, str]]:
 
 def inbox() -> Path:
     """The folder of what is waiting."""
-    folder = settings.home() / "webhook_inbox"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return settings.folder_of_home("webhook_inbox")
 
 
 def _content(path: Path) -> bytes:

@@ -96,7 +96,11 @@ judged as (
             where l.sha256 = n.sha256
                 and not $allow_duplicate_content
                 and not coalesce(l.origin_sha256 <> n.origin_sha256, false)
-                and (n.export_time is null or coalesce(l.exported_at, l.effective_at) = n.export_time)
+                and (
+                    n.export_time is null
+                    -- one of an earlier layout may have been exported at the time in its name, too
+                    or coalesce(l.exported_at = n.export_time, l.effective_at = n.export_time or l.file_name = n.file_name)
+                )
         ) as earlier_log_id,
         not $allow_duplicate_content
             and exists (
@@ -294,6 +298,8 @@ def note_archived(source: Source, session: SftpSession, warehouse: Warehouse) ->
     feed = {"config_id": source.config_id, "property_resource": source.property_resource}
     with warehouse.transaction() as connection:
         waiting = [path for (path,) in connection.execute(WAITING, feed).fetchall()]
+    if waiting:
+        session.log_in()
     gone = [path for path in waiting if _is_gone(path, session)]
     if gone:
         with warehouse.transaction() as connection:

@@ -91,15 +91,16 @@ def _time(column: str) -> Rule:
 # What has been fulfilled is not open any more, whatever the file still says (design 8.5). A file that says what it said before says
 # nothing new. One that states another quantity may know of fulfilments or not: no more than that is open, and no more than they
 # leave of what was ever ordered.
-FULFILLED = """coalesce(
+FULFILLED_OF = """coalesce(
     (
         select sum(f.quantity)
         from item_fulfillment as f
         join data_manager_log as l on l.log_id = f.log_id and l.status_id in ('finished', 'finished_with_errors')
-        where f.order_id = staged.order_id and f.order_item_seq_id = staged.order_item_seq_id
+        where f.order_id = {0}.order_id and f.order_item_seq_id = {0}.order_item_seq_id
     ),
     0
 )"""
+FULFILLED = FULFILLED_OF.format("staged")
 BEFORE = """(
     select q.{}
     from replaced as q
@@ -127,7 +128,7 @@ QUEUE_CHANGED_SEQ = f"""coalesce(
 
 # An order item that has gone from the file is closed: its row is what says that the queue of its product has moved, and names
 # the product of a fulfilment that comes later.
-QUEUE_CLOSED = """
+QUEUE_CLOSED = f"""
 select
     order_id,
     order_item_seq_id,
@@ -136,7 +137,7 @@ select
     0 as quantity,
     product_store_id,
     0 as stated_quantity,
-    coalesce(ordered_quantity, quantity) as ordered_quantity,
+    coalesce(ordered_quantity, quantity + {FULFILLED_OF.format("replaced")}) as ordered_quantity,
     if(quantity = 0, changed_seq, (select last_value + 1 from sequence)) as changed_seq
 from replaced
 anti join staged using (order_id, order_item_seq_id)
@@ -371,7 +372,8 @@ def reference(
         _identify(connection)
         for (shop_id,) in connection.execute(READ_SHOPS).fetchall():
             match_products(shop_id, connection)
-        connection.execute(FORGOTTEN)
+        for statement in FORGOTTEN:
+            connection.execute(statement)
         # which products are kits, and at which facilities stock counts, may be otherwise now
         connection.execute("update sequence set kits_upto = 0")
         counts = {name: scalar(connection, f"select count(*) from {name}") for name in ASSETS}
@@ -403,9 +405,11 @@ def reference(
 READ_SHOPS = "select shop_id from shopify_shop semi join shopify_bulk_read using (shop_id) order by shop_id"
 
 
-# Where others write, what we have published is no longer what Shopify last confirmed to us.
+# Where others write, what we have published is no longer what Shopify last confirmed to us, and what we have begun to send is over.
+WRITTEN_BY_OTHERS = "shop_id in (select shop_id from shopify_shop where inventory_master <> 'hotwax')"
 FORGOTTEN = (
-    "delete from published_level where shop_id in (select shop_id from shopify_shop where inventory_master <> 'hotwax')"
+    f"delete from published_level where {WRITTEN_BY_OTHERS}",
+    f"update sync_run set status_id = 'abandoned' where status_id in ('sending', 'unfinished') and {WRITTEN_BY_OTHERS}",
 )
 
 

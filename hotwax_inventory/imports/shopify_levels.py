@@ -59,9 +59,10 @@ def was_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> bool:
 def last_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Read:
     """The read that the shop's snapshot comes from. Raises NothingRead."""
     found = connection.execute(
-        # whichever clock is behind, ours or Shopify's
-        "select bulk_operation_id, least(started_at, asked_at), completed_at, object_count, level_count, "
-        "coalesce(mapped_count, level_count), size_bytes from shopify_bulk_read where shop_id = $shop_id",
+        # whichever clock is behind, ours or Shopify's; a read of an earlier layout says nothing of ours
+        "select bulk_operation_id, least(started_at, nullif(asked_at, timestamptz '1970-01-01 00:00:00Z')), completed_at, "
+        "object_count, level_count, coalesce(mapped_count, level_count), size_bytes from shopify_bulk_read "
+        "where shop_id = $shop_id",
         {"shop_id": shop_id},
     ).fetchall()
     if not found:
@@ -100,13 +101,20 @@ def shopify_inventory_level(
 
 
 def read_shop(shop_id: str, client: ShopifyClient, warehouse: Warehouse, seconds: Seconds) -> tuple[BulkOperation, int]:
-    """Read all levels of a shop into its snapshot: the operation, and how many there are.
+    """Read all levels of a shop into its snapshot: the operation, and how many there are. Items that Shopify counts at other
+    locations than before have moved then.
 
     Raises IncompleteRead, ShopifyUnavailable, ShopifyRefused, DiskNearlyFull."""
 
     def load(operation: BulkOperation, asked_at: datetime, lines: Path) -> int:
+        values = {"shop_id": shop_id}
         with seconds.of("loading"), warehouse.transaction() as connection:
-            return load_levels(shop_id, operation, asked_at, lines, connection)
+            connection.execute(COUNTED_AT.format(name="counted_before"), values)
+            count = load_levels(shop_id, operation, asked_at, lines, connection)
+            connection.execute(COUNTED_AT.format(name="counted_now"), values)
+            if scalar(connection, APPEARED, values):
+                connection.execute("update sequence set last_value = last_value + 1")
+            return count
 
     return read_levels(client, load, seconds)
 
@@ -219,6 +227,27 @@ left join (
 # Whether a thing stands twice at a place is cheaper to see by a group a thing than by one a place of it: numbered places are bits.
 PLACES = 63
 DIFFERENT_PLACES = f"bit_count(bit_or(1::bigint << ({{}} % {PLACES})::integer))"
+
+# At which locations an item is counted, as one number.
+COUNTED_AT = """
+create or replace temp table {name} as
+select shopify_inventory_item_id, bit_xor(hash(shopify_location_id)) as locations
+from shopify_inventory_level
+where shop_id = $shop_id and tracked and available is not null
+group by shopify_inventory_item_id
+"""
+# What is counted at other locations than before has moved, though no number of ours has.
+APPEARED = """
+update shopify_shop_product as p
+set changed_seq = (select last_value + 1 from sequence)
+from (
+    select n.shopify_inventory_item_id
+    from counted_now as n
+    left join counted_before as b using (shopify_inventory_item_id)
+    where b.locations is distinct from n.locations
+) as m
+where p.shop_id = $shop_id and p.shopify_inventory_item_id = m.shopify_inventory_item_id
+"""
 
 READ = """
 insert into shopify_bulk_read by name

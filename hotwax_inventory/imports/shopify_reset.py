@@ -60,15 +60,26 @@ item as (
     where m.shop_id = $shop_id
 )
 """
-# A read is not of one moment, hence the five minutes, which are HotWax's `buffertime` (HotWax reference 3.10). Stock that Shopify's
-# numbers have not reset was not there to be read, or not mapped. By one number a key takes little room.
+# A read is not of one moment, hence the five minutes, which are HotWax's `buffertime` (HotWax reference 3.10). Stock that Shopify
+# has reset last, but to another number, is of a level that was not there to be read then, or mapped otherwise; where it was by the
+# read of another shop, that one's number stands. By one number a key takes little room.
+COUNTED = """
+left join (
+    select
+        hash(c.product_id, c.facility_id) as key,
+        c.reset_by = 'QOH' as is_on_hand,
+        c.reset_quantity,
+        coalesce(json_extract_string(f.parameters, '$.shop_id') <> $shop_id, false) as is_of_other
+    from inventory_item as c
+    join data_manager_log as f on f.log_id = c.reset_log_id and list_contains($of_shopify, f.config_id)
+) as c on c.key = hash(i.product_id, p.facility_id)
+"""
 IS_UNCHANGED = """
-coalesce(l.updated_at < $since::timestamptz - interval 5 minutes, false)
-    and hash(i.product_id, p.facility_id) in (
-        select hash(product_id, facility_id)
-        from inventory_item
-        where reset_log_id in (select log_id from data_manager_log where list_contains($of_shopify, config_id))
-    )
+coalesce(
+    l.updated_at < $since::timestamptz - interval 5 minutes
+    and (c.is_of_other or c.reset_quantity = if(c.is_on_hand, l.on_hand, l.available)),
+    false
+)
 """
 
 ACCEPTED = f"""
@@ -86,6 +97,7 @@ select
 from shopify_inventory_level as l
 join place as p on p.shopify_location_id = l.shopify_location_id and not p.is_without_stock
 join item as i on i.shopify_inventory_item_id = l.shopify_inventory_item_id and not i.is_kit
+{{counted}}
 where l.shop_id = $shop_id and l.tracked and l.on_hand is not null and not ({{is_unchanged}})
 """
 
@@ -104,6 +116,7 @@ select
 from shopify_inventory_level as l
 left join place as p on p.shopify_location_id = l.shopify_location_id
 left join item as i on i.shopify_inventory_item_id = l.shopify_inventory_item_id
+{{counted}}
 where l.shop_id = $shop_id
 group by reason
 having reason is not null
@@ -195,17 +208,13 @@ def _accept(
     connection.execute("set preserve_insertion_order = false")
     since = scalar(connection, SINCE, {"config_id": CONFIG_ID, "shop_id": shop_id})
     values: dict[str, Any] = {"shop_id": shop_id, "kits_are_derived": settings.kits_from_components()}
-    is_unchanged = "false"
+    asked = {"counted": "", "is_unchanged": "false"}
     if not config.include_all:
         values |= {"since": since, "of_shopify": [CONFIG_ID, inbox.CONFIG_ID]}
-        is_unchanged = IS_UNCHANGED
-    connection.execute(ACCEPTED.format(is_unchanged=is_unchanged), values | {"log_id": log_id})
+        asked = {"counted": COUNTED, "is_unchanged": IS_UNCHANGED}
+    connection.execute(ACCEPTED.format(**asked), values | {"log_id": log_id})
     rows = scalar(connection, "select count(*) from shopify_inventory_reset where log_id = $log_id", {"log_id": log_id})
-    return (
-        {}
-        if rows == read.level_count
-        else dict(connection.execute(SKIPPED.format(is_unchanged=is_unchanged), values).fetchall())
-    )
+    return {} if rows == read.level_count else dict(connection.execute(SKIPPED.format(**asked), values).fetchall())
 
 
 # Whether a shop is master is asked when its read is worked, which may be later than its registration; a read that was registered

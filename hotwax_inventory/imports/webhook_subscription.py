@@ -15,6 +15,7 @@ from hotwax_inventory.run_config import choice
 from hotwax_inventory.shopify import ShopifyClient, ShopifyRefused
 
 TOPIC = "INVENTORY_LEVELS_UPDATE"
+RECEIVER = "/webhooks/shopify"
 CHECK = dg.AssetCheckSpec(
     "subscription_was_there",
     asset="shopify_webhook_subscription",
@@ -98,7 +99,8 @@ def _callback_url(config: Subscription, shop_id: str, last_url: str | None) -> s
             "https://hooks.example.com/webhooks/shopify; the shop's id is appended."
         )
     end = f"/{quote(shop_id, safe='')}"
-    return stated if stated.endswith(end) else f"{stated}{end}"
+    # of a shop with the id `shopify` the receiver's own path ends so
+    return stated if stated.endswith(end) and not stated.endswith(RECEIVER) else f"{stated}{end}"
 
 
 def _subscriptions(client: ShopifyClient) -> dict[str, str]:

@@ -66,7 +66,15 @@ shown as (
     where l.shop_id = $shop_id and l.tracked
 ),
 published as (
-    select shopify_inventory_item_id, shopify_location_id, quantity
+    select
+        shopify_inventory_item_id,
+        shopify_location_id,
+        quantity,
+        sync_run_id in (
+            select sync_run_id
+            from sync_run
+            where json_extract_string(parameters, 'facility_group_id') = $facility_group_id
+        ) as is_of_channel
     from published_level
     where shop_id = $shop_id
 ),
@@ -81,7 +89,8 @@ level as (
         t.changed_seq > $since or p.changed_seq > $since as has_moved,
         p.is_kit
             or l.shopify_location_id = (select shopify_location_id from published_location where facility_id = '_NA_')
-            as may_be_withdrawn
+            as may_be_withdrawn,
+        coalesce(b.is_of_channel, false) as is_of_channel
     from shown as l
     join (
         select *, coalesce($kits_are_derived and product_id in ({KITS}), false) as is_kit
@@ -105,16 +114,17 @@ from (select *, coalesce({{kept}}, false) as is_kept from level)
 group by all
 """
 
-# What is to be changed, and what Shopify confirms by showing it: with `shopify` where something else was published last, or nothing
-# that may have to be withdrawn, with `last_published` where nothing was. Of the one the delta is not 0, of the other it is.
+# What is to be changed, and what Shopify confirms by showing it: with `shopify` where something else was published last, with
+# `last_published` where nothing was, and what may have to be withdrawn from this channel. Of the one the delta is not 0, of the
+# other it is.
 IS_NEWS = """(
     (has_moved and delta <> 0)
     or (
         target_quantity = observed_quantity
-        and if(
-            $is_from_published or published_quantity is null,
-            published_quantity is null and ($is_from_published or (may_be_withdrawn and target_quantity > 0)),
-            published_quantity <> target_quantity
+        and delta = 0
+        and (
+            if($is_from_published, published_quantity is null, published_quantity <> target_quantity)
+            or (may_be_withdrawn and target_quantity > 0 and not is_of_channel)
         )
     )
 )"""
@@ -278,11 +288,14 @@ def keep_delta(
         connection.execute(CONFIRMED[1], values)
 
 
-def compare_levels(scope: Scope, since: int, kept: str, connection: duckdb.DuckDBPyConnection) -> None:
+def compare_levels(
+    scope: Scope, since: int, kept: str, connection: duckdb.DuckDBPyConnection, *, must_have_groups: bool = True
+) -> None:
     """Make the temporary tables `published_location` and `compared`: of the levels that have a target those that `kept`, a
-    condition, names. What the temporary table `live` shows counts for more than the snapshot. Raises UnknownGroup."""
+    condition, names. What the temporary table `live` shows counts for more than the snapshot. Raises UnknownGroup, where the scope
+    `must_have_groups`."""
     create_views(connection)
-    choose_locations(scope, connection)
+    choose_locations(scope, connection, must_have_groups=must_have_groups)
     connection.execute(
         COMPARED.format(kept=kept), scope.values() | {"since": since, "is_from_published": scope.is_from_published}
     )

@@ -17,7 +17,7 @@ MARKED_BY = {HARD_SYNC: [HARD_SYNC], RECENT: [HARD_SYNC, RECENT], RESTOCK: [HARD
 
 # The newest watermark of the shop for the same numbers and locations, looking back `buffer` minutes from it; none before a run that
 # has put other numbers there. A restock publishes the products of shipments alone, so that how far it has come is a mark for
-# restocks and no watermark of the shop; one that could not bring about all that it meant is none.
+# restocks and no watermark of the shop.
 SINCE = """
 with told as (
     select
@@ -43,12 +43,7 @@ mark as (
     union all
     select upto_seq, finished_at
     from run
-    where job = 'schedule_restock'
-        and status_id = 'finished'
-        and not exists (
-            from sync_change as c
-            where c.sync_run_id = run.sync_run_id and c.outcome = 'contested'
-        )
+    where job = 'schedule_restock' and status_id = 'finished'
 )
 select coalesce(max(seq), -1)
 from mark
@@ -82,14 +77,25 @@ from shopify_shop_product
 where shop_id = $shop_id and shopify_inventory_item_id in (select shopify_inventory_item_id from live)
 """
 
-# Products of the shop that shipments have brought.
+# Products of the shop that shipments have brought, and those that a restock has left contested since.
 RECEIVED = """
 create or replace temp table moved as
-select distinct product_id
+select product_id
 from inventory_item_detail
 where seq > $since
     and shipment_id is not null
     and product_id in (select product_id from shopify_shop_product where shop_id = $shop_id)
+union
+select p.product_id
+from shopify_shop_product as p
+where p.shop_id = $shop_id
+    and p.changed_seq > $since
+    and p.product_id in (
+        select c.product_id
+        from sync_change as c
+        join sync_run as r on r.sync_run_id = c.sync_run_id
+        where r.shop_id = $shop_id and r.job = 'schedule_restock' and c.outcome = 'contested'
+    )
 """
 
 # What of the shop belongs to these products.

@@ -14,20 +14,27 @@ from hotwax_inventory.publish.manifest import RESTOCK
 from hotwax_inventory.publish.target import RestockPublication, Scope
 from hotwax_inventory.resources import Warehouse
 
-# The restock deltas that a run has sent, of each shop: changes, those that Shopify has not confirmed, an example, the last answer.
+# What a run has sent of restocks to each shop, by the last change of each level: changes, those that Shopify has not confirmed, an
+# example, the last answer.
 SENT = """
 select
-    r.shop_id,
+    shop_id,
     count(*) as changes,
-    count(*) filter (coalesce(c.outcome, '') not in ('applied', 'no_op')) as unconfirmed,
-    min(concat_ws(' ', c.product_id, 'at', c.facility_id || ':', coalesce(c.outcome, 'not sent'), c.error_code))
-        filter (coalesce(c.outcome, '') not in ('applied', 'no_op')) as example,
-    max(c.decided_at) as answered_at
-from sync_run as r
-join sync_change as c on c.sync_run_id = r.sync_run_id
-where r.sent_by_run = $run_id and r.job = $restock
-group by r.shop_id
-order by r.shop_id
+    count(*) filter (not is_confirmed) as unconfirmed,
+    min(concat_ws(' ', product_id, 'at', facility_id || ':', coalesce(outcome, 'not sent'), error_code)) filter (not is_confirmed)
+        as example,
+    max(decided_at) as answered_at
+from (
+    select c.*, coalesce(c.outcome in ('applied', 'no_op'), false) as is_confirmed
+    from sync_run as r
+    join sync_change as c on c.sync_run_id = r.sync_run_id
+    where r.sent_by_run = $run_id and r.job = $restock
+    qualify row_number() over (
+        partition by c.shop_id, c.shopify_inventory_item_id, c.shopify_location_id order by c.sync_run_id desc
+    ) = 1
+)
+group by shop_id
+order by shop_id
 """
 
 

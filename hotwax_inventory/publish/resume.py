@@ -13,7 +13,7 @@ from hotwax_inventory.publish.manifest import RESTOCK, Delta, scope_of
 from hotwax_inventory.publish.sending import Sender, bulk_document, store_operation
 from hotwax_inventory.publish.settling import settle
 from hotwax_inventory.publish.target import Scope
-from hotwax_inventory.resources import Warehouse
+from hotwax_inventory.resources import Warehouse, scalar
 from hotwax_inventory.shopify import ShopifyClient
 
 INTERRUPTED = """
@@ -38,6 +38,12 @@ where f.sync_run_id = $sync_run_id
 order by f.file_name
 """
 
+# Whether nobody else has begun to write to the shop of a delta meanwhile.
+IS_OURS = """
+select status_id <> 'abandoned' and shop_id not in (select shop_id from shopify_shop where inventory_master <> 'hotwax')
+from sync_run
+where sync_run_id = $sync_run_id
+"""
 CONFIRMED = """
     select shop_id, shopify_inventory_item_id, shopify_location_id, target_quantity as quantity, sync_run_id,
         decided_at as published_at
@@ -184,8 +190,10 @@ def _operations(sync_run_id: int, warehouse: Warehouse, client: ShopifyClient) -
 
 
 def _close(sync_run_id: int, status_if_open: str, warehouse: Warehouse) -> Counter[str]:
-    """Count the outcomes, and finish the delta if every change has one; the watermark moves only then."""
+    """Count the outcomes, and finish the delta if every change has one; the watermark moves only then. Of a shop that others write
+    to by now nothing is kept as published, and nothing is resumed."""
     with warehouse.transaction() as connection:
+        is_ours = scalar(connection, IS_OURS, {"sync_run_id": sync_run_id})
         rows = connection.execute(
             "select coalesce(outcome, 'not_sent'), count(*) from sync_change where sync_run_id = $id group by all",
             {"id": sync_run_id},
@@ -195,14 +203,17 @@ def _close(sync_run_id: int, status_if_open: str, warehouse: Warehouse) -> Count
         connection.execute(
             "update sync_run set status_id = $status, finished_at = case when $final then current_timestamp end "
             "where sync_run_id = $id",
-            {"id": sync_run_id, "status": "finished" if is_final else status_if_open, "final": is_final},
-        )
-        for statement in PUBLISHED:
-            connection.execute(statement, {"sync_run_id": sync_run_id})
-        connection.execute(
-            GUESSED, {"sync_run_id": sync_run_id, "is_given_up": not is_final and status_if_open == "abandoned"}
+            {
+                "id": sync_run_id,
+                "status": "finished" if is_final else status_if_open if is_ours else "abandoned",
+                "final": is_final,
+            },
         )
         is_resumed = status_if_open == "abandoned"
+        if is_ours:
+            for statement in PUBLISHED:
+                connection.execute(statement, {"sync_run_id": sync_run_id})
+            connection.execute(GUESSED, {"sync_run_id": sync_run_id, "is_given_up": not is_final and is_resumed})
         if counts[Outcome.CONTESTED] or (is_resumed and counts[Outcome.PERMANENT]):
             connection.execute(CONTESTED, {"sync_run_id": sync_run_id, "is_resumed": is_resumed})
             connection.execute("update sequence set last_value = last_value + 1")

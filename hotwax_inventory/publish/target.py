@@ -111,7 +111,7 @@ where shop_id = $shop_id
 
 # product_id, facility_id, shopify_location_id, target_quantity (units), changed_seq. What we have put on sale and is `withdrawn` is
 # 0: a product at the aggregate location that no facility of the same channel has any longer, a kit where it can no longer be made.
-# Of products that were never counted and are no kits nothing is said.
+# Of products that were never counted and are no kits, and of a channel that has gone, nothing is said.
 TARGET = f"""
 with channel as materialized (
     select product_id, online_atp, raw_atp, changed_seq
@@ -126,7 +126,9 @@ withdrawn as materialized (
         on p.shop_id = $shop_id and p.shopify_inventory_item_id = h.shopify_inventory_item_id
     join sync_run as r on r.sync_run_id = h.sync_run_id
     anti join channel as o on o.product_id = p.product_id
-    where l.facility_id = '_NA_' and json_extract_string(r.parameters, 'facility_group_id') = $facility_group_id
+    where l.facility_id = '_NA_'
+        and json_extract_string(r.parameters, 'facility_group_id') = $facility_group_id
+        and $facility_group_id in (select facility_group_id from facility_group)
     union all
     select p.product_id, l.facility_id, l.shopify_location_id, p.changed_seq
     from ({KITS}) as k

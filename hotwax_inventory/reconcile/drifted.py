@@ -134,12 +134,12 @@ left join inventory_drift as o
 
 
 def report_drift(scope: Scope, connection: duckdb.DuckDBPyConnection) -> int:
-    """Bring the shop's rows of `inventory_drift` up to date; how many levels were compared. Raises NothingRead, UnknownGroup."""
+    """Bring the shop's rows of `inventory_drift` up to date; how many levels were compared. Raises NothingRead."""
     shop = {"shop_id": scope.shop.shop_id}
     last_read(scope.shop.shop_id, connection)
     connection.execute(WRITTEN, shop)
     load_shown("live", [], {}, connection)
-    compare_levels(scope, -1, IS_CANDIDATE, connection)
+    compare_levels(scope, -1, IS_CANDIDATE, connection, must_have_groups=False)
     compared = scalar(connection, "select coalesce(sum(levels), 0)::bigint from compared")
     connection.execute(CANDIDATE, shop)
     connection.execute(SENT, shop | {"is_from_published": scope.is_from_published})

@@ -55,7 +55,8 @@ CHANNEL = Question(
     where product_id = (select product_id from asked) and facility_group_id = (select facility_group_id from asked)
     order by product_store_id
     """,
-    if_empty="No file has named the product at a facility of the channel: its number is unknown, which is never published as zero.",
+    if_empty="No file has named the product at a facility that the channel has now: nothing is published, but zero where we had "
+    "put it on sale.",
 )
 QUEUE = Question(
     "Parked orders",
