@@ -52,7 +52,8 @@ def plain_cell(value: object) -> str:
             return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
         case UUID():
             return str(value)[:8]
-    return "".join(c if c.isprintable() else " " for c in str(value))[:MOST_CHARACTERS]
+    text = "".join(c if c.isprintable() else " " for c in str(value))
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
 def markdown_text(text: str) -> str:

@@ -847,11 +847,13 @@ def test_what_was_published_before_shopify_was_master_is_forgotten_for_good(
         assert not synced.run(RECENT, lines, shop="SHOP").success
     sent = synced.rows("select outcome, count(*) from sync_change where sync_run_id = 2 group by 1 order by 1")
     assert sent == [("applied", 2), ("unknown", 2)]
+    materialised(synced, "hard_sync", "hard_sync_delta")  # a delta that waits for somebody to send it
     master("shopify")
     for sku, location in TARGETS:
         synced.simulator.shops.set_available("SHOP", item(synced, sku), location, 50)
     synced.succeed("sync_inventory_from_shopify", shop="SHOP")
     master("hotwax")
+    assert not materialised(synced, "hard_sync", "hard_sync_upload").success
     for job, asset in ((RECENT, "recent_change_delta"), ("hard_sync", "hard_sync_delta")):
         synced.succeed(job, {asset: LAST_PUBLISHED}, shop="SHOP")
     assert {key: quantity for key, quantity in shown(synced).items() if key[1] != 7000} == {

@@ -73,7 +73,7 @@ def test_a_number_is_explained_by_file_and_line_of_every_unit_each_term_and_what
     ]
     assert all("/runs/" in line[3] for line in ledger)
     assert [(line[1].rsplit("/", 1)[1], line[-1]) for line in lines(text, "Resets without an entry")] == [
-        ("same.csv", "no change: it states what there was"),
+        ("same.csv", "no change: the stock is what it would be without it"),
         ("older.csv", "superseded: a newer reset was known when it came"),
     ]
     assert [(line[2], line[-1]) for line in lines(text, "Refused rows")] == [("4", ",116,ten,501"), ("5", ",999,4,501")]

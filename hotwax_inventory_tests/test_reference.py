@@ -55,7 +55,7 @@ BAD_ROWS = [
     (
         "product",
         "10001,A,,,,\n10002,B,,,,\n10001,C,,,,\n",
-        'product.csv, line 2, column product_id: "10001" repeats the key',
+        'product.csv, line 4, column product_id: "10001" repeats the key',
     ),
     ("product", "10001,A,,,,\n,B,,,,\n", "product.csv, line 3, column product_id: is empty"),
     (
@@ -87,7 +87,7 @@ BAD_ROWS = [
     (
         "facility_group",
         "G,,BROADWAY,,\nG,,BROADWAY,,2030-01-01\n",
-        "facility_group.csv, line 2, column from_date: repeats the key",
+        "facility_group.csv, line 3, column from_date: repeats the key",
     ),
     (
         "shopify_shop",
@@ -109,7 +109,7 @@ BAD_ROWS = [
     (
         "shopify_shop_location",
         "SHOP,BROADWAY,1\nSHOP,BROADWAY,2\n",
-        'line 2, column facility_id: "BROADWAY" repeats the key',
+        'line 3, column facility_id: "BROADWAY" repeats the key',
     ),
     (
         "shopify_shop_location",

@@ -445,6 +445,13 @@ def test_the_subscription_is_made_once_kept_up_and_ended(place: Place, monkeypat
     assert [switched(action="check"), subscriptions(place)] == [False, [ours]]
     elsewhere = "https://elsewhere.example.com/SHOP"
     assert [switched(callback_url=elsewhere), subscriptions(place)] == [True, [elsewhere]]
+    with place.simulator.shops.transaction() as db:
+        db.execute("create trigger refused before insert on webhook_subscription begin select raise(ignore); end")
+    refused = {"shopify_webhook_subscription": {"callback_url": ours}}
+    assert "Shopify did not change" in place.failure(place.run("webhook_subscription", refused, shop="SHOP"))
+    assert subscriptions(place) == [elsewhere], "the one that works stays"
+    with place.simulator.shops.transaction() as db:
+        db.execute("drop trigger refused")
     with monkeypatch.context() as unset:
         unset.delenv("WEBHOOK_CALLBACK_URL")
         assert [switched(action="check"), subscriptions(place)] == [True, [elsewhere]]

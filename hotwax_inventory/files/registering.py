@@ -149,8 +149,12 @@ select
                     ),
                     ''
                 )
-                || '. It was not applied again; allow_duplicate_content applies it.'
-        when is_repeated then 'The same content came twice in this run. It was applied once.'
+                || if(
+                    earlier_log_id in (select log_id from data_manager_log where status_id = 'held'),
+                    ', which is held: release that one.',
+                    '. It was not applied again; allow_duplicate_content applies it.'
+                )
+        when is_repeated then 'The same content came twice in this run: what becomes of the first file stands for both.'
         when effective_at > current_timestamp + {MOST_AHEAD}
             then 'Its time, ' || strftime(effective_at, '%Y-%m-%d %H:%M:%S')
                 || ' UTC, is to come, and counts as it stands. See the clock of who writes the files.'

@@ -405,11 +405,11 @@ def reference(
 READ_SHOPS = "select shop_id from shopify_shop semi join shopify_bulk_read using (shop_id) order by shop_id"
 
 
-# Where others write, what we have published is no longer what Shopify last confirmed to us, and what we have begun to send is over.
+# Where others write, what we have published is no longer what Shopify last confirmed to us, and what we meant to send is over.
 WRITTEN_BY_OTHERS = "shop_id in (select shop_id from shopify_shop where inventory_master <> 'hotwax')"
 FORGOTTEN = (
     f"delete from published_level where {WRITTEN_BY_OTHERS}",
-    f"update sync_run set status_id = 'abandoned' where status_id in ('sending', 'unfinished') and {WRITTEN_BY_OTHERS}",
+    f"update sync_run set status_id = 'abandoned' where status_id in ('planned', 'sending', 'unfinished') and {WRITTEN_BY_OTHERS}",
 )
 
 
@@ -502,7 +502,9 @@ def _check(file: ReferenceFile, connection: duckdb.DuckDBPyConnection) -> None:
         Rule(file.columns[0], "not is_long", "has more fields than the header"),
         *(Rule(column, f"{column} is not null", "is empty") for column in file.required),
         Rule(
-            file.table.key[-1], f"not ({filled}) or count(*) over (partition by {key}) = 1", f"repeats the key ({key})"
+            file.table.key[-1],
+            f"not ({filled}) or row_number() over (partition by {key} order by line_number) = 1",
+            f"repeats the key ({key})",
         ),
         *file.rules,
     ]

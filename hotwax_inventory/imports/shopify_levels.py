@@ -67,8 +67,8 @@ def last_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Read:
     ).fetchall()
     if not found:
         raise NothingRead(
-            f"Shop {shop_id} was never read. Run hard_sync for it first, which reads every level; for a dry run materialise "
-            "shopify_inventory_level and shopify_shop_product alone."
+            f"Shop {shop_id} was never read. Run hard_sync for it first, which reads every level (where Shopify is its master, "
+            "sync_inventory_from_shopify); for a dry run materialise shopify_inventory_level and shopify_shop_product alone."
         )
     return Read(*found[0])
 

@@ -48,7 +48,9 @@ def find_shop(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Shop:
     """The shop of a partition. Raises UnknownShop."""
     found = connection.execute(f"{FOUND} where shop_id = $shop_id", {"shop_id": shop_id}).fetchall()
     if not found:
-        raise UnknownShop(f"Shop {shop_id} is not in shopify_shop.csv. Add it there and run load_reference.")
+        raise UnknownShop(
+            f"Shop {shop_id} is not in shopify_shop.csv as it was last loaded. See that it is there, and run load_reference."
+        )
     return Shop(*found[0])
 
 

@@ -170,9 +170,10 @@ def _checks(done: FeedRun, asset: str, refused_rows: Sequence[Sequence[Any]]) ->
                 [
                     *([_refused(refused, rows, refused_rows)] if refused else []),
                     *notes,
+                    *([f"Without rows: {', '.join(hollow)}."] if hollow else []),
                 ]
             )
-            or (f"Without rows: {', '.join(hollow)}." if hollow else None),
+            or None,
             metadata={"rows_refused": refused, "files_without_rows": hollow},
         ),
         dg.AssetCheckResult(
@@ -209,8 +210,8 @@ def _repeated(paths: Sequence[str]) -> str:
     """Which files repeat a content, and what to do with them."""
     more = f" and {len(paths) - MOST_EXAMPLES:,} more" if len(paths) > MOST_EXAMPLES else ""
     return (
-        f"The same content came before: {', '.join(paths[:MOST_EXAMPLES])}{more}. It was not applied again; data_manager_log names "
-        "the file that was. Where it is meant once more, put it back and import its path with allow_duplicate_content."
+        f"The same content came before: {', '.join(paths[:MOST_EXAMPLES])}{more}. It was not read again; data_manager_log names "
+        "the file that stands for it. Where it is meant once more, put it back and import its path with allow_duplicate_content."
     )
 
 

@@ -90,7 +90,7 @@ def shopify_webhook_subscription(
 
 def _callback_url(config: Subscription, shop_id: str, last_url: str | None) -> str:
     """The receiver's address for a shop. Raises SettingError where none is known."""
-    stated = (config.callback_url or "").rstrip("/") or settings.webhook_callback_url()
+    stated = (config.callback_url or "").strip().rstrip("/") or settings.webhook_callback_url()
     if stated is None and last_url is not None:
         return last_url
     if stated is None:
@@ -114,14 +114,18 @@ def _bring_about(
 ) -> str | None:
     """Make the subscription at `url` be there or not; its id. One of ours at an earlier address goes. Raises ShopifyRefused."""
     errors: list[str] = []
-    unwanted = [one for one, uri in found.items() if (uri == url and not is_wanted) or (one == last_id and uri != url)]
-    for one in unwanted:
-        errors += _errors(client.call(shopify_documents.UNSUBSCRIBE, {"id": one})["webhookSubscriptionDelete"])
-    if is_wanted and url not in found.values():
+    is_new = is_wanted and url not in found.values()
+    if is_new:
         made = client.call(shopify_documents.SUBSCRIBE, {"topic": TOPIC, "subscription": {"uri": url}})
         errors += _errors(made["webhookSubscriptionCreate"])
     # what counts is what is there now: another run may have made or removed it in the meantime
-    now = _subscriptions(client) if unwanted or url not in found.values() else found
+    now = _subscriptions(client) if is_new else found
+    unwanted = [one for one, uri in found.items() if (uri == url and not is_wanted) or (one == last_id and uri != url)]
+    # where Shopify refuses the new one, that which works stays
+    if unwanted and (url in now.values() or not is_wanted):
+        for one in unwanted:
+            errors += _errors(client.call(shopify_documents.UNSUBSCRIBE, {"id": one})["webhookSubscriptionDelete"])
+        now = _subscriptions(client)
     if (url in now.values()) is not is_wanted or any(now.get(one) == found[one] for one in unwanted):
         raise ShopifyRefused(f"Shopify did not change the subscription of {TOPIC} at {url}: {'; '.join(errors)}.")
     return next((one for one, uri in now.items() if uri == url), None)

@@ -42,6 +42,8 @@ ASKED_IN_VAIN = "NO_ANSWER_AGAIN"
 
 STALE_MESSAGE = "The changeFromQuantity argument no longer matches the persisted quantity."
 STALE_CODES = frozenset({"CHANGE_FROM_QUANTITY_STALE", "COMPARE_QUANTITY_STALE"})
+# The same in SQL.
+STALE = f"({', '.join(map(sql_text, sorted(STALE_CODES)))})"
 # The same line may yet be answered, or has been worked already: it is sent again as it is.
 SAME_KEY_CODES = frozenset(
     {"IDEMPOTENCY_CONCURRENT_REQUEST", "SERVICE_UNAVAILABLE", "THROTTLED", "INTERNAL_SERVER_ERROR", "TIMEOUT"}

@@ -127,11 +127,15 @@ def _checks(shop: Shop, counts: dict[str, int]) -> list[dg.AssetCheckResult]:
     percent, hours, most = settings.drift_max_percent(), settings.drift_max_hours(), settings.oversold_max_levels()
     left, compared = counts["levels_left"], counts["levels_compared"]
     where = f"The table inventory_drift has each level of shop {shop.shop_id} with its cause"
+    is_ours = shop.inventory_master == "hotwax"
+    mended_by = (
+        "hard_sync sends what can be sent" if is_ours else "sync_inventory_from_shopify takes what Shopify has on hand"
+    )
     alarms: dict[str, str] = {}
     if 100 * left > percent * compared:
         alarms["few_levels_differ"] = (
             f"{left:,} of {compared:,} levels still show another number than ours, more than {percent} % "
-            f"(DRIFT_MAX_PERCENT). {where}; hard_sync sends what can be sent."
+            f"(DRIFT_MAX_PERCENT). {where}; {mended_by}."
         )
     if counts["levels_old"]:
         alarms["no_level_differs_for_long"] = (
@@ -149,7 +153,7 @@ def _checks(shop: Shop, counts: dict[str, int]) -> list[dg.AssetCheckResult]:
             asset_key="inventory_drift",
             check_name=name,
             passed=name not in alarms,
-            severity=error if shop.inventory_master == "hotwax" and name != "nothing_is_oversold" else warning,
+            severity=error if is_ours and name != "nothing_is_oversold" else warning,
             description=alarms.get(name),
         )
         for name in CHECKS

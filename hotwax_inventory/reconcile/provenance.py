@@ -122,7 +122,7 @@ WITHOUT_EFFECT = Question(
             when j.finished_at is null or j.status_id = 'cancelled' then 'not applied: the file is ' || j.status_id
             when j.line_number < j.last_line then 'superseded by line ' || j.last_line || ' of the same file'
             when j.position < j.newest_before then 'superseded: a newer reset was known when it came'
-            else 'no change: it states what there was'
+            else 'no change: the stock is what it would be without it'
         end
     from judged as j
     anti join inventory_item_detail as d on d.log_id = j.log_id and d.line_number = j.line_number

@@ -98,7 +98,9 @@ SHOPS = Question(
         l.available, l.on_hand, l.updated_at, b.completed_at, h.quantity, h.published_at,
         case
             when m.shopify_location_id is null then 'shopify_shop_location.csv maps no location of the shop to it'
-            when b.shop_id is null then 'the shop was never read: run hard_sync'
+            when b.shop_id is null
+                then 'the shop was never read: run '
+                    || if(s.inventory_master = 'hotwax', 'hard_sync', 'sync_inventory_from_shopify')
             when p.product_id is null then 'no item of the shop is matched to the product: see its SKU in Shopify'
             when l.shop_id is null then 'Shopify does not stock the item at the location'
             when not l.tracked or l.available is null then 'Shopify does not count the item'

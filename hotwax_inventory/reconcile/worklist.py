@@ -7,6 +7,7 @@ from hotwax_inventory import tables
 from hotwax_inventory.imports.shop_products import UNMATCHED_ITEM
 from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.markdown import MOST_LINES, markdown_table
+from hotwax_inventory.publish.batch import STALE
 from hotwax_inventory.reconcile.export import write_csv
 from hotwax_inventory.resources import Warehouse
 
@@ -131,17 +132,20 @@ where l.status_id = 'held'
     )
 """
 
-CHANGES = """
+CHANGES = f"""
 select
     'change_' || if(c.outcome = 'contested', 'contested', 'refused'), c.shop_id, c.product_id, c.facility_id,
     coalesce(p.internal_name, c.product_id),
     c.outcome || coalesce(': ' || c.error_code, '') || ', ' || c.target_quantity || ' units in delta ' || c.sync_run_id,
     case
+        when c.error_code = 'NOTHING_PROMISED' then 'Nothing, if that is meant: nothing is promised there any more.'
         when c.outcome = 'permanent' then 'Mend the item or the location in Shopify, then run hard_sync.'
         when c.error_code = 'OVERTAKEN' then 'Nothing, if the next sync sends it: our number is another one by now.'
         when c.error_code = 'MOVED_WHILE_UNKNOWN' or starts_with(c.error_code, 'NO_')
             then 'See whether the level is right: Shopify never said whether the change was made.'
-        else 'Find out what else writes to the level: it moved in every round.'
+        when c.error_code is null or c.error_code in {STALE}
+            then 'Find out what else writes to the level: it moved in every round.'
+        else 'See why Shopify refuses it, by a code that is not known here, then run hard_sync.'
     end,
     c.decided_at
 from sync_change as c
