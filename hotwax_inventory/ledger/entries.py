@@ -394,7 +394,7 @@ def inventory_item_detail(
         dg.AssetMaterialization("data_manager_log", metadata=log, tags={"dagster/data_version": LOG_VERSION})
     )
     ahead = " ".join(
-        f"{name} is dated {at:%Y-%m-%d %H:%M} UTC, which is to come: until then nothing else moves {count:,} of what it counts."
+        f"{name} is dated {at:%Y-%m-%d %H:%M} UTC, which is to come: until then nothing else moves what {count:,} of its rows say."
         for name, at, count in to_come
     )
     entered = dg.MaterializeResult(
