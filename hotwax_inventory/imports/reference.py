@@ -17,6 +17,7 @@ from hotwax_inventory.imports.identify import MOMENT
 from hotwax_inventory.imports.reading import read_text
 from hotwax_inventory.imports.rows import fields_relation
 from hotwax_inventory.imports.shop_products import AT_FACILITIES, ITEMS_MOVED, match_products
+from hotwax_inventory.imports.shops import WRITTEN_BY_OTHERS
 from hotwax_inventory.imports.text import BLANKS, NEWLINE, BadFile, Text
 from hotwax_inventory.resources import Warehouse, require_free_disk, scalar
 
@@ -406,7 +407,6 @@ READ_SHOPS = "select shop_id from shopify_shop semi join shopify_bulk_read using
 
 
 # Where others write, what we have published is no longer what Shopify last confirmed to us, and what we meant to send is over.
-WRITTEN_BY_OTHERS = "shop_id in (select shop_id from shopify_shop where inventory_master <> 'hotwax')"
 FORGOTTEN = (
     f"delete from published_level where {WRITTEN_BY_OTHERS}",
     f"update sync_run set status_id = 'abandoned' where status_id in ('planned', 'sending', 'unfinished') and {WRITTEN_BY_OTHERS}",

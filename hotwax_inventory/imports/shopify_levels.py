@@ -11,7 +11,7 @@ from typing import TypeVar
 import dagster as dg
 import duckdb
 
-from hotwax_inventory import settings, shopify_documents, tables
+from hotwax_inventory import layout, settings, shopify_documents, tables
 from hotwax_inventory.imports.quoting import sql_text
 from hotwax_inventory.imports.shops import SHOPS, find_shop, shop_of
 from hotwax_inventory.progress import Progress, Seconds
@@ -60,7 +60,7 @@ def last_read(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Read:
     """The read that the shop's snapshot comes from. Raises NothingRead."""
     found = connection.execute(
         # whichever clock is behind, ours or Shopify's; a read of an earlier layout says nothing of ours
-        "select bulk_operation_id, least(started_at, nullif(asked_at, timestamptz '1970-01-01 00:00:00Z')), completed_at, "
+        f"select bulk_operation_id, least(started_at, nullif(asked_at, {layout.VALUES[tables.TIME]})), completed_at, "
         "object_count, level_count, coalesce(mapped_count, level_count), size_bytes from shopify_bulk_read "
         "where shop_id = $shop_id",
         {"shop_id": shop_id},

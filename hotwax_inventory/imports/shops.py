@@ -44,6 +44,10 @@ def shop_of(context: dg.AssetExecutionContext) -> str:
     return context.partition_key
 
 
+# SQL: whether a row is of a shop that others write to.
+WRITTEN_BY_OTHERS = "shop_id in (select shop_id from shopify_shop where inventory_master <> 'hotwax')"
+
+
 def find_shop(shop_id: str, connection: duckdb.DuckDBPyConnection) -> Shop:
     """The shop of a partition. Raises UnknownShop."""
     found = connection.execute(f"{FOUND} where shop_id = $shop_id", {"shop_id": shop_id}).fetchall()

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from hotwax_inventory.imports.quoting import sql_text
+from hotwax_inventory.imports.quoting import sql_text, sql_texts
 from hotwax_inventory.shopify import MAX_CHANGES, MAX_UPLOAD_BYTES, error_code, errors_of
 
 # What a change takes of a line at most.
@@ -31,7 +31,7 @@ class Outcome(StrEnum):
 # An outcome that another round may still change.
 OPEN = (Outcome.STALE, Outcome.RETRYABLE, Outcome.UNKNOWN)
 # The same in SQL. They are spelled out since DuckDB joins first and filters then where a list is a parameter.
-OPEN_OUTCOMES = f"({', '.join(map(sql_text, OPEN))})"
+OPEN_OUTCOMES = sql_texts(OPEN)
 IS_OPEN = f"(c.outcome is null or c.outcome in {OPEN_OUTCOMES})"
 # Codes of ours for an unknown outcome that Shopify has said nothing of, in SQL: the change may have been made.
 IS_UNANSWERED = "regexp_matches(error_code, '^NO_(ANSWER|PAYLOAD|RESULT)')"
@@ -43,13 +43,13 @@ ASKED_IN_VAIN = "NO_ANSWER_AGAIN"
 STALE_MESSAGE = "The changeFromQuantity argument no longer matches the persisted quantity."
 STALE_CODES = frozenset({"CHANGE_FROM_QUANTITY_STALE", "COMPARE_QUANTITY_STALE"})
 # The same in SQL.
-STALE = f"({', '.join(map(sql_text, sorted(STALE_CODES)))})"
+STALE = sql_texts(sorted(STALE_CODES))
 # The same line may yet be answered, or has been worked already: it is sent again as it is.
 SAME_KEY_CODES = frozenset(
     {"IDEMPOTENCY_CONCURRENT_REQUEST", "SERVICE_UNAVAILABLE", "THROTTLED", "INTERNAL_SERVER_ERROR", "TIMEOUT"}
 )
 # The same in SQL.
-SAME_KEY = f"({', '.join(map(sql_text, sorted(SAME_KEY_CODES)))})"
+SAME_KEY = sql_texts(sorted(SAME_KEY_CODES))
 RETRYABLE_CODES = SAME_KEY_CODES | {"IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED"}
 PERMANENT_CODES = frozenset(
     {

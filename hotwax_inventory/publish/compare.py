@@ -11,7 +11,16 @@ from hotwax_inventory.ledger.atp import create_views
 from hotwax_inventory.ledger.kits import KITS
 from hotwax_inventory.publish.batch import PLACED, load_shown
 from hotwax_inventory.publish.guards import age_alarm, number_alarms, share_alarms, whole_alarms
-from hotwax_inventory.publish.manifest import HARD_SYNC, RESTOCK, Delta, Observation, store, sync_folder, write_lines
+from hotwax_inventory.publish.manifest import (
+    HARD_SYNC,
+    RESTOCK,
+    Delta,
+    Observation,
+    note_published,
+    store,
+    sync_folder,
+    write_lines,
+)
 from hotwax_inventory.publish.moved import (
     TOUCHED_SINCE,
     narrow_to_moved,
@@ -142,28 +151,12 @@ join shopify_shop_product as p
 join published_location as l on l.shopify_location_id = c.shopify_location_id
 """
 
-CONFIRMED = (
-    """
-    delete from published_level as p
-    using compared as c
-    where p.shop_id = $shop_id
-        and p.shopify_inventory_item_id = c.shopify_inventory_item_id
-        and p.shopify_location_id = c.shopify_location_id
-        and c.delta = 0
-    """,
-    """
-    insert into published_level by name
-    select
-        $shop_id as shop_id,
-        shopify_inventory_item_id,
-        shopify_location_id,
-        target_quantity as quantity,
-        $sync_run_id as sync_run_id,
-        current_timestamp as published_at
+CONFIRMED = """
+    select $shop_id as shop_id, shopify_inventory_item_id, shopify_location_id, target_quantity as quantity,
+        $sync_run_id as sync_run_id, current_timestamp as published_at
     from compared
     where delta = 0
-    """,
-)
+"""
 
 # Levels by what keeps them from being compared; the rest has a target, or `nothing_promised` counts it: its item is matched
 # to no product, or no file has named the product at the facility.
@@ -284,8 +277,7 @@ def keep_delta(
     store(delta, scope, run_id, connection)
     if is_sent and not delta.alarms:
         values = {"shop_id": scope.shop.shop_id, "sync_run_id": delta.sync_run_id}
-        connection.execute(CONFIRMED[0], {"shop_id": scope.shop.shop_id})
-        connection.execute(CONFIRMED[1], values)
+        note_published(CONFIRMED, values, connection)
 
 
 def compare_levels(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -91,6 +92,25 @@ class Delta:
     skipped: dict[str, int]
     files: list[DeltaFile] = field(default_factory=list)
     alarms: dict[str, str] = field(default_factory=dict)
+
+
+# Rows that are updated where they stand cost the whole columns of their row groups at the next checkpoint.
+PUBLISHED = (
+    """
+    delete from published_level as p
+    using ({levels}) as n
+    where p.shop_id = n.shop_id
+        and p.shopify_inventory_item_id = n.shopify_inventory_item_id
+        and p.shopify_location_id = n.shopify_location_id
+    """,
+    "insert into published_level by name {levels}",
+)
+
+
+def note_published(levels: str, values: dict[str, Any], connection: duckdb.DuckDBPyConnection) -> None:
+    """Note what Shopify has confirmed: `levels` is SQL of rows of published_level, with parameters `values`."""
+    for statement in PUBLISHED:
+        connection.execute(statement.format(levels=levels), values)
 
 
 def store(delta: Delta, scope: Scope, run_id: str, connection: duckdb.DuckDBPyConnection) -> None:

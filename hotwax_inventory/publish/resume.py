@@ -8,8 +8,9 @@ from datetime import timedelta
 import dagster as dg
 import duckdb
 
+from hotwax_inventory.imports.shops import WRITTEN_BY_OTHERS
 from hotwax_inventory.publish.batch import IS_OPEN, OPEN, Outcome
-from hotwax_inventory.publish.manifest import RESTOCK, Delta, scope_of
+from hotwax_inventory.publish.manifest import RESTOCK, Delta, note_published, scope_of
 from hotwax_inventory.publish.sending import Sender, bulk_document, store_operation
 from hotwax_inventory.publish.settling import settle
 from hotwax_inventory.publish.target import Scope
@@ -39,8 +40,8 @@ order by f.file_name
 """
 
 # Whether nobody else has begun to write to the shop of a delta meanwhile.
-IS_OURS = """
-select status_id <> 'abandoned' and shop_id not in (select shop_id from shopify_shop where inventory_master <> 'hotwax')
+IS_OURS = f"""
+select status_id <> 'abandoned' and not {WRITTEN_BY_OTHERS}
 from sync_run
 where sync_run_id = $sync_run_id
 """
@@ -50,17 +51,6 @@ CONFIRMED = """
     from sync_change
     where sync_run_id = $sync_run_id and outcome in ('applied', 'no_op')
 """
-# Rows that are updated where they stand cost the whole columns of their row groups at the next checkpoint.
-PUBLISHED = (
-    f"""
-    delete from published_level as p
-    using ({CONFIRMED}) as n
-    where p.shop_id = n.shop_id
-        and p.shopify_inventory_item_id = n.shopify_inventory_item_id
-        and p.shopify_location_id = n.shopify_location_id
-    """,
-    f"insert into published_level by name {CONFIRMED}",
-)
 
 # Where nobody will learn any more whether a change was made, units that it may have put on sale are taken as put there, and units
 # that it may have taken away as not taken: so what is sent next is too little where the guess is wrong, and never puts on sale what
@@ -211,8 +201,7 @@ def _close(sync_run_id: int, status_if_open: str, warehouse: Warehouse) -> Count
         )
         is_resumed = status_if_open == "abandoned"
         if is_ours:
-            for statement in PUBLISHED:
-                connection.execute(statement, {"sync_run_id": sync_run_id})
+            note_published(CONFIRMED, {"sync_run_id": sync_run_id}, connection)
             connection.execute(GUESSED, {"sync_run_id": sync_run_id, "is_given_up": not is_final and is_resumed})
         if counts[Outcome.CONTESTED] or (is_resumed and counts[Outcome.PERMANENT]):
             connection.execute(CONTESTED, {"sync_run_id": sync_run_id, "is_resumed": is_resumed})
